@@ -6,7 +6,7 @@ reward through noise, so some labels are wrong, and each row says which.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .facts import CLOSINGS, FACTS, OPENINGS, PARTS, RUNGS, Fact, compose
@@ -152,7 +152,7 @@ def _check_count(n: int) -> None:
 def _check_weights(rungs: Sequence[float] | None) -> Sequence[float]:
     if rungs is None:
         return [1.0] * len(RUNGS)
-    weights = list(rungs)
+    weights = list(rungs) if isinstance(rungs, Iterable) else []
     numbers = all(isinstance(w, int | float) and 0 <= w < float("inf") for w in weights)
     if len(weights) != len(RUNGS) or not numbers or sum(weights) == 0:
         raise ValueError(

@@ -1,4 +1,7 @@
-"""DPO settings to begin with, one dict a size: `nb.train_dpo(policy, pairs, **world.DPO["medium"])`.
+"""DPO settings to begin with, one dict a size.
+
+    nb.train_dpo(policy, pairs, **world.DPO["medium"])
+
 
 They were searched for, on the seeds named in this folder's README.md, and then frozen.
 """
