@@ -1,0 +1,68 @@
+"""Log-probs kept on disk by content, so that an interrupted run resumes where it stopped.
+
+A folder holds one subfolder per model (named after a hash of its weights), in it parts: small
+parquet files, each written whole or not at all. A row is keyed by a hash of its token ids, which
+stand for tokenizer, chat template, text and settings at once: whatever changes the tokens changes
+the key, and pairs that were scored before are never scored twice, in whatever data set they come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nbkit.models import Policy
+from nbkit.tokens import TokenPair
+
+
+class LogprobCache:
+    """Rows of a log-prob table by pair hash, in the subfolder of one policy."""
+
+    def __init__(self, folder: str | Path, policy: Policy):
+        self.folder = Path(folder) / hash_weights(policy)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self) -> pd.DataFrame:
+        """Every row written so far, indexed by `hash_pair`."""
+        parts = [pd.read_parquet(part) for part in sorted(self.folder.glob("*.parquet"))]
+        if not parts:
+            return pd.DataFrame()
+        rows = pd.concat(parts)
+        return rows[~rows.index.duplicated()]
+
+    def write(self, rows: pd.DataFrame) -> None:
+        """Add a part. Several processes may write into one folder."""
+        if len(rows):
+            target = self.folder / f"{uuid.uuid4().hex}.parquet"
+            unfinished = target.with_suffix(".tmp")
+            rows.to_parquet(unfinished)
+            os.replace(unfinished, target)
+
+
+def hash_pair(pair: TokenPair) -> str:
+    """Hash of the pair's token ids (its id is not part of it)."""
+    digest = hashlib.sha256()
+    for ids in (pair.prompt, pair.chosen, pair.rejected):
+        digest.update(np.array([len(ids), *ids], dtype="<i8").tobytes())
+    return digest.hexdigest()[:32]
+
+
+def hash_weights(policy: Policy) -> str:
+    """Hash of the configuration, the dtype and every weight that takes part in a forward pass."""
+    digest = hashlib.sha256()
+    config = policy.causal_lm.config.to_dict()
+    ignored = {"transformers_version", "_name_or_path", "_attn_implementation_internal"}
+    settings = sorted((k, str(v)) for k, v in config.items() if k not in ignored)
+    digest.update(repr((settings, policy.adapter_enabled)).encode())
+    with torch.no_grad():
+        for name, tensor in sorted(policy.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            raw = tensor.detach().contiguous().flatten().view(torch.uint8).cpu()
+            digest.update(memoryview(raw.numpy()))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,164 @@
+"""The forward passes: one log-prob for every response token of every pair.
+
+Two paths give the same numbers. The packed path (see `nbkit.packing`) computes no padding and each
+prompt once; it needs a model whose attention can be exchanged and whose head is a plain matrix.
+Every other model takes the padded path: sequences of similar length, right-padded, through the
+model's own forward.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from nbkit.head import target_logps, why_not_plain
+from nbkit.models import Policy
+from nbkit.packing import pack_row, packed_attention, plan_rows
+from nbkit.tokens import TokenPair
+
+# Tokens per forward pass: enough to keep the matrix units busy, small enough for the caches.
+BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one forward pass yields.
+
+    Attributes:
+        pairs: positions, in the list of pairs, of the pairs in this pass (a pair is never split).
+        owners: long [S] on the CPU, 2 * position + (0 chosen, 1 rejected) of each scored token.
+        logps: float32 [S] on the CPU, nats, in the order of the response tokens.
+    """
+
+    pairs: list[int]
+    owners: torch.Tensor
+    logps: torch.Tensor
+
+
+def score_tokens(
+    policy: Policy, token_pairs: list[TokenPair], *, path: str = "auto", budget: int | None = None
+) -> Iterator[Scored]:
+    """Log-probs of all response tokens, forward pass by forward pass.
+
+    Args:
+        policy: the policy that scores.
+        token_pairs: from `tokenize_pairs`.
+        path: "packed", "padded", or "auto": packed where `why_not_packed` has no objection.
+        budget: most tokens in a forward pass; default by device.
+
+    Raises:
+        ValueError: path="packed" for a model that cannot take it, with the reason.
+    """
+    if path not in ("auto", "packed", "padded"):
+        raise ValueError(f"path={path!r}; expected 'auto', 'packed' or 'padded'.")
+    longest = max((p.longest for p in token_pairs), default=0)
+    reason = why_not_packed(policy, longest) if path != "padded" else None
+    if path == "packed" and reason:
+        raise ValueError(f"The packed path cannot serve {policy.name!r}: {reason}.")
+    budget = budget or BUDGET.get(policy.device.type, BUDGET["cuda"])
+    passes = _padded if path == "padded" or reason else _packed
+    with policy.ready(), torch.inference_mode():
+        yield from passes(policy, token_pairs, budget)
+
+
+def why_not_packed(policy: Policy, longest: int) -> str | None:
+    """None when the packed path serves this policy on sequences of up to `longest` tokens; else
+    the reason why not. The last word has a measurement: a tiny pair through both paths."""
+    model = policy.causal_lm
+    config = model.config.get_text_config()
+    if reason := why_not_plain(model):
+        return reason
+    if not getattr(model, "_supports_attention_backend", False):
+        return "its attention cannot be exchanged"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "its attention caps the scores (attn_logit_softcapping)"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds - {"full_attention", "sliding_attention"}:
+        return f"it has layers of kind {', '.join(sorted(kinds - {'full_attention'}))}"
+    window = getattr(config, "sliding_window", None)
+    sliding = "sliding_attention" in kinds or not getattr(config, "layer_types", None)
+    if window and sliding and longest > window:
+        return f"its sliding window ({window}) is shorter than the longest sequence ({longest})"
+    return _measured_difference(policy)
+
+
+def _packed(policy, token_pairs, budget):
+    model = policy.causal_lm
+    weight = model.get_output_embeddings().weight
+    for indices in plan_rows(token_pairs, budget):
+        row = pack_row(token_pairs, indices, device=policy.device)
+        with packed_attention(model, row):
+            hidden = model.base_model(
+                input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False
+            ).last_hidden_state[0]
+        logps = target_logps(hidden[row.predictors], weight, row.targets)
+        yield Scored(indices, row.owners.cpu(), logps.cpu())
+
+
+def _padded(policy, token_pairs, budget):
+    model = policy.causal_lm
+    plain = why_not_plain(model) is None
+    if not plain:  # the model's own head makes [tokens, vocabulary] logits: keep that matrix small
+        budget = min(budget, 2**26 // model.config.get_text_config().vocab_size)
+    for indices in _plan_padded(token_pairs, budget):
+        ids, real, scored = _pad(token_pairs, indices, policy.tokenizer.pad_token_id or 0)
+        owners = torch.tensor([2 * i + side for i in indices for side in (0, 1)])
+        owners = owners.repeat_interleave(scored.sum(1))
+        ids, real, scored = (x.to(policy.device) for x in (ids, real, scored))
+        inputs = dict(input_ids=ids, attention_mask=real, use_cache=False)
+        targets = ids[:, 1:][scored]
+        if plain:
+            hidden = model.base_model(**inputs).last_hidden_state[:, :-1][scored]
+            logps = target_logps(hidden, model.get_output_embeddings().weight, targets)
+        else:
+            logits = model(**inputs).logits[:, :-1][scored].float()
+            logps = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
+        yield Scored(indices, owners, logps.cpu())
+
+
+def _plan_padded(token_pairs, budget):
+    """Groups of pairs of similar length, at most `budget` padded tokens each."""
+    groups = []
+    for i in sorted(range(len(token_pairs)), key=lambda i: token_pairs[i].longest):
+        width = token_pairs[i].longest
+        if groups and 2 * width * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _pad(token_pairs, indices, pad_id):
+    """Right-padded ids and attention mask [2 B, T], and which label positions are scored
+    [2 B, T - 1] (label position t holds token t + 1)."""
+    width = max(token_pairs[i].longest for i in indices)
+    ids = torch.full((2 * len(indices), width), pad_id)
+    real = torch.zeros_like(ids)
+    scored = torch.zeros(2 * len(indices), width - 1, dtype=torch.bool)
+    for n, i in enumerate(indices):
+        pair = token_pairs[i]
+        for row, response in ((2 * n, pair.chosen), (2 * n + 1, pair.rejected)):
+            sequence = pair.prompt + response
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            real[row, : len(sequence)] = 1
+            scored[row, max(len(pair.prompt) - 1, 0) : len(sequence) - 1] = True
+    return ids, real, scored
+
+
+def _measured_difference(policy: Policy) -> str | None:
+    """Score one tiny pair of random tokens through both paths."""
+    draw = random.Random(0)
+    vocabulary = policy.causal_lm.get_input_embeddings().weight.shape[0]
+    prompt, chosen, rejected = ([draw.randrange(vocabulary) for _ in range(n)] for n in (5, 4, 6))
+    probe = [TokenPair("probe", prompt, chosen, rejected)]
+    with policy.ready(), torch.inference_mode():
+        packed = next(_packed(policy, probe, 64))
+        padded = next(_padded(policy, probe, 64))
+    difference = (packed.logps - padded.logps).abs().max().item()
+    allowed = 1e-3 if policy.dtype == torch.float32 else 0.25
+    if difference <= allowed:
+        return None
+    return f"on a probe its two paths differ by {difference:.2g} nats a token"

@@ -1,0 +1,161 @@
+"""The one table: log-probs of the chosen and rejected responses under a policy."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from nbkit.cache import LogprobCache, hash_pair
+from nbkit.engine import score_tokens
+from nbkit.models import Policy
+from nbkit.tokens import check_vocabulary, token_pieces, tokenize_pairs, why_unscored
+
+COLUMNS = ["chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
+SECONDS_BETWEEN_PARTS = 20.0
+
+
+def response_logprobs(
+    policy: Policy,
+    pairs,
+    *,
+    max_length: int | None = None,
+    path: str = "auto",
+    budget: int | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Log-probs of both responses of every pair: log p(response | prompt).
+
+    Summed over the response tokens, the end-of-sequence token included, the prompt excluded; the
+    tokens are exactly those TRL trains on (see `nbkit.tokens`).
+
+    Args:
+        policy: the policy that scores.
+        pairs: Dataset with `id, prompt, chosen, rejected` (see `nbkit.load_pairs`).
+        max_length: longest prompt + response, in tokens; default what the model was made for.
+            Longer pairs are left out, never truncated: `table.attrs["left_out"]` (id ->
+            reason) names them, and a warning says how many.
+        path: "auto", "packed" or "padded" (see `nbkit.engine`); the numbers are the same.
+        budget: most tokens in a forward pass; default by device.
+        cache: folder in which finished pairs are kept by content. Run the same call again after
+            an interruption, and only what is missing is scored.
+        progress: show a progress bar for work of more than a second.
+
+    Returns:
+        DataFrame indexed by pair `id`, in the order of `pairs`: `chosen_logp, rejected_logp`
+        (nats, summed, float64; accumulated in float64) and `chosen_tokens, rejected_tokens`
+        (scored tokens). `table.attrs["policy"]` and `["dtype"]` say what scored.
+
+    Raises:
+        ValueError: no pairs; a tokenizer that does not fit; a path that the model cannot take.
+    """
+    token_pairs, left_out = _tokenize(policy, pairs, max_length)
+    store = LogprobCache(cache, policy) if cache is not None else None
+    sums = _Sums(token_pairs, store)
+    todo = np.array(sums.missing(), dtype=int)
+    try:
+        with tqdm(total=len(token_pairs), initial=len(token_pairs) - len(todo), unit=" pairs",
+                  desc=f"log-probs, {policy.name}", delay=1, disable=not progress) as bar:  # fmt: skip
+            for scored in score_tokens(
+                policy, [token_pairs[i] for i in todo], path=path, budget=budget
+            ):
+                sums.add(scored, todo)
+                bar.update(len(scored.pairs))
+    finally:
+        sums.flush()
+    table = sums.table()
+    table.attrs.update(policy=policy.name, dtype=str(policy.dtype), left_out=left_out)
+    return table
+
+
+def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> pd.DataFrame:
+    """Log-prob of each response token: what `response_logprobs` sums.
+
+    Returns:
+        tidy DataFrame with columns `id, side ("chosen" or "rejected"), position (0 is the first
+        response token), token (its text), token_id, logp` (nats).
+    """
+    token_pairs, _ = _tokenize(policy, pairs, max_length)
+    frames = []
+    for scored in score_tokens(policy, token_pairs):
+        for i in scored.pairs:
+            pair = token_pairs[i]
+            for n, (side, ids) in enumerate((("chosen", pair.chosen), ("rejected", pair.rejected))):
+                first = 0 if pair.prompt else 1
+                frames.append(
+                    pd.DataFrame(
+                        dict(
+                            id=pair.id,
+                            side=side,
+                            position=range(first, len(ids)),
+                            token=token_pieces(policy.tokenizer, ids[first:]),
+                            token_id=ids[first:],
+                            logp=scored.logps[scored.owners == 2 * i + n].double().numpy(),
+                        )
+                    )
+                )
+    return pd.concat(frames, ignore_index=True)
+
+
+class _Sums:
+    """The table as it grows: sums and counts by pair, and the parts that go to the cache."""
+
+    def __init__(self, token_pairs, store):
+        self.pairs = token_pairs
+        self.logp, self.tokens = np.zeros((len(token_pairs), 2)), np.zeros((len(token_pairs), 2), int)
+        self.store, self.unwritten, self.written_at = store, [], time.monotonic()
+        self.keys = [hash_pair(p) for p in token_pairs] if store else None
+
+    def missing(self) -> list[int]:
+        """Pairs to score; those found in the cache are filled in."""
+        known = self.store.load() if self.store else pd.DataFrame()
+        if not len(known):
+            return list(range(len(self.pairs)))
+        rows = known.index.get_indexer(self.keys)
+        self.logp[rows >= 0] = known[COLUMNS[:2]].to_numpy()[rows[rows >= 0]]
+        self.tokens[rows >= 0] = known[COLUMNS[2:]].to_numpy()[rows[rows >= 0]]
+        return np.flatnonzero(rows < 0).tolist()
+
+    def add(self, scored, positions: np.ndarray):
+        """Add one forward pass; `positions` maps its pair numbers to rows of the table."""
+        owners = scored.owners.numpy()
+        row, side = positions[owners // 2], owners % 2
+        np.add.at(self.logp, (row, side), scored.logps.double().numpy())
+        np.add.at(self.tokens, (row, side), 1)
+        if self.store:
+            self.unwritten += [positions[i] for i in scored.pairs]
+            if time.monotonic() - self.written_at > SECONDS_BETWEEN_PARTS:
+                self.flush()
+
+    def flush(self):
+        if self.store and self.unwritten:
+            part = self.table().iloc[self.unwritten]
+            self.store.write(part.set_axis([self.keys[i] for i in self.unwritten]))
+            self.unwritten, self.written_at = [], time.monotonic()
+
+    def table(self) -> pd.DataFrame:
+        columns = dict(zip(COLUMNS, [*self.logp.T, *self.tokens.T], strict=True))
+        return pd.DataFrame(columns, index=pd.Index([p.id for p in self.pairs], name="id"))
+
+
+def _tokenize(policy, pairs, max_length):
+    """Token pairs that can be scored, and for each of the others (by id) why not."""
+    if not len(pairs):
+        raise ValueError("There are no pairs to score: got a data set of 0 rows.")
+    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
+    check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
+    reasons = {p.id: why_unscored(p, max_length or policy.max_length) for p in token_pairs}
+    left_out = {id_: reason for id_, reason in reasons.items() if reason}
+    if left_out:
+        id_, reason = next(iter(left_out.items()))
+        warnings.warn(
+            f"{len(left_out)} of {len(token_pairs)} pairs cannot be scored and are left out; the "
+            f'first is {id_!r}: {reason}. All are in `table.attrs["left_out"]`.',
+            stacklevel=3,
+        )
+    return [p for p in token_pairs if p.id not in left_out], left_out

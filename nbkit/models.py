@@ -1,0 +1,206 @@
+"""A policy: the language model that is scored and trained, with its tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+WORLD_WEIGHTS = Path(__file__).parent / "world" / "weights"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A causal language model and its tokenizer.
+
+    Attributes:
+        model: transformers causal LM (or a peft model around one), in eval mode.
+        tokenizer: its tokenizer.
+        name: how plots and tables call it.
+        adapter_enabled: False for the reference of a LoRA policy: same weights in memory, the
+            adapter switched off (see `without_adapter`).
+    """
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str = "policy"
+    adapter_enabled: bool = True
+
+    def __post_init__(self):
+        self.model.eval()
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model itself, inside its LoRA wrapper if it has one. The adapter's
+        layers live in it, so calling it applies them."""
+        return self.model.get_base_model() if self.has_adapter else self.model
+
+    @property
+    def has_adapter(self) -> bool:
+        return hasattr(self.model, "peft_config")
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal_lm.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.causal_lm.get_input_embeddings().weight.dtype
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest sequence the model was made for, in tokens; None when its config names none."""
+        return getattr(self.causal_lm.config.get_text_config(), "max_position_embeddings", None)
+
+    def without_adapter(self) -> Policy:
+        """The reference of a LoRA policy: this policy with its adapter switched off. No copy."""
+        if not self.has_adapter:
+            raise ValueError(
+                f"Policy {self.name!r} has no adapter to switch off. For a fully trained policy, "
+                "the reference is the policy it started from: keep that one, or load it again."
+            )
+        return replace(self, name=f"{self.name} (reference)", adapter_enabled=False)
+
+    @contextlib.contextmanager
+    def ready(self):
+        """Inside the block the model is in eval mode (dropout off), its adapter as this policy
+        wants it; afterwards everything is as before."""
+        training = self.model.training
+        self.model.eval()
+        switched_off = self.has_adapter and not self.adapter_enabled
+        try:
+            with self.model.disable_adapter() if switched_off else contextlib.nullcontext():
+                yield self
+        finally:
+            self.model.train(training)
+
+    def __repr__(self):
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        adapter = "" if not self.has_adapter else (
+            ", adapter on" if self.adapter_enabled else ", adapter off"
+        )
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"Policy({self.name!r}, {millions:.3g}M parameters, {dtype} on {self.device}{adapter})"
+
+
+def load_policy(
+    name: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    attn_implementation: str = "sdpa",
+) -> Policy:
+    """Load a model and its tokenizer.
+
+    Args:
+        name: `"world/small"`, `"world/medium"` or `"world/large"` (shipped with nbkit); a folder
+            with a saved model, or with a LoRA adapter; or a hub id.
+        device: default CUDA, then Apple's MPS, then the CPU.
+        dtype: default bfloat16 on CUDA, else float32 (bfloat16 scores can reorder near-ties).
+        revision: branch, tag or commit of a hub id, to pin what is loaded.
+        attn_implementation: as in transformers.
+
+    Returns:
+        Policy, in eval mode.
+
+    Raises:
+        FileNotFoundError: no such world size, folder or reachable hub id.
+        ValueError: weights that are not safetensors, or a model that needs remote code. nbkit
+            runs neither pickles nor code from a hub.
+    """
+    device = torch.device(device) if device is not None else default_device()
+    if dtype is None:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    source = _resolve(str(name))
+    options = dict(revision=revision, trust_remote_code=False)
+    model_options = dict(
+        options, dtype=dtype, use_safetensors=True, attn_implementation=attn_implementation
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        adapter = Path(source) / "adapter_config.json"
+        if adapter.is_file():
+            from peft import AutoPeftModelForCausalLM
+
+            model = AutoPeftModelForCausalLM.from_pretrained(source, **model_options)
+        else:
+            AutoConfig.from_pretrained(source, **options)  # a clear error before any download
+            model = AutoModelForCausalLM.from_pretrained(source, **model_options)
+    except (OSError, ValueError) as error:
+        raise _explain(str(name), source, error) from error
+    return Policy(model.to(device), tokenizer, name=str(name))
+
+
+def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
+    """A policy with a fresh LoRA adapter (zero effect until trained) on all linear layers but the
+    head. The wrapped weights are shared with `policy`, so use the returned policy from here on;
+    its reference is `policy.without_adapter()`.
+
+    Args:
+        policy: a policy without adapter.
+        rank: LoRA rank r; `lora_alpha` defaults to 2 r.
+        **lora: further fields of `peft.LoraConfig`.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    if policy.has_adapter:
+        raise ValueError(f"Policy {policy.name!r} already has an adapter.")
+    settings = dict(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(policy.model, LoraConfig(**{**settings, **lora}))
+    return Policy(model, policy.tokenizer, name=f"{policy.name} + LoRA")
+
+
+def default_device() -> torch.device:
+    """CUDA if there is one, then Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _resolve(name: str) -> str:
+    """Where transformers finds `name`: the shipped folder of a world model, or `name` itself."""
+    if not name.startswith("world/"):
+        return name
+    folder = WORLD_WEIGHTS / name.removeprefix("world/")
+    if not (folder / "model.safetensors").is_file():
+        sizes = sorted(p.parent.name for p in WORLD_WEIGHTS.glob("*/model.safetensors"))
+        raise FileNotFoundError(
+            f"There is no world model {name!r}. Shipped: {', '.join('world/' + s for s in sizes)}."
+        )
+    return str(folder)
+
+
+def _explain(name: str, source: str, error: Exception) -> Exception:
+    text = str(error)
+    if "trust_remote_code" in text or "custom code" in text:
+        return ValueError(
+            f"{name!r} needs Python code from its repository to run, and nbkit does not run remote "
+            "code. Use a model that transformers supports by itself, or load it on your own and "
+            "pass `nb.Policy(model, tokenizer)`."
+        )
+    if "safetensors" in text:
+        return ValueError(
+            f"{name!r} has no safetensors weights, and nbkit does not unpickle weights. Convert "
+            "them once where you trust them: `model.save_pretrained(folder)`, then load that folder."
+        )
+    if Path(source).is_dir():
+        return ValueError(f"The folder {name!r} is no complete saved model: {text}")
+    return FileNotFoundError(
+        f"{name!r} is neither a folder here nor a hub model that can be reached from here (offline, "
+        "misspelt, or gated?). To work offline, pass a folder written by "
+        f"`model.save_pretrained` and `tokenizer.save_pretrained`, or 'world/medium'. ({text})"
+    )

@@ -1,0 +1,219 @@
+"""Packed pairs: one row `[prompt | chosen | rejected]` a pair, many pairs to a row, no padding.
+
+The prompt is read once for both responses. Position ids of both responses start where the prompt
+ends, and the attention below lets each response see the prompt and itself only, so every hidden
+state is what a separate `prompt + response` sequence would give. (`prompt` may be any common
+prefix, and a pair may have any number of responses.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from nbkit.tokens import TokenPair
+
+ATTENTION = "nbkit_packed"
+_current = threading.local()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where one pair lies in a packed row: `prompt` tokens from `start`, then each response."""
+
+    start: int
+    prompt: int
+    responses: tuple[int, ...]
+
+    def response_slices(self) -> list[slice]:
+        ends = list(accumulate(self.responses, initial=self.start + self.prompt))
+        return [slice(a, b) for a, b in zip(ends, ends[1:])]
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """One forward pass.
+
+    Attributes:
+        input_ids, position_ids: long tensors [1, T].
+        segments: where each pair lies in the row.
+        predictors: long [S], the row positions whose hidden state predicts a scored token.
+        targets: long [S], the scored token ids.
+        owners: long [S], 2 * (index of the pair in the call) + (0 chosen, 1 rejected).
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    segments: tuple[Segment, ...]
+    predictors: torch.Tensor
+    targets: torch.Tensor
+    owners: torch.Tensor
+
+
+def plan_rows(token_pairs: list[TokenPair], budget: int) -> list[list[int]]:
+    """Group pairs, in order, into rows of at most `budget` tokens (a longer pair gets its own)."""
+    rows, tokens = [], 0
+    for i, pair in enumerate(token_pairs):
+        if rows and tokens + pair.tokens <= budget:
+            rows[-1].append(i)
+            tokens += pair.tokens
+        else:
+            rows.append([i])
+            tokens = pair.tokens
+    return rows
+
+
+def pack_row(token_pairs: list[TokenPair], indices: list[int], device="cpu") -> PackedRow:
+    """Lay the pairs `indices` out in one row."""
+    ids, positions, segments = [], [], []
+    predictors, targets, owners = [], [], []
+    for i in indices:
+        pair = token_pairs[i]
+        responses = (pair.chosen, pair.rejected)
+        start, prompt = len(ids), len(pair.prompt)
+        segment = Segment(start, prompt, tuple(len(r) for r in responses))
+        ids += pair.prompt
+        positions += range(prompt)
+        for side, (response, where) in enumerate(
+            zip(responses, segment.response_slices(), strict=True)
+        ):
+            ids += response
+            positions += range(prompt, prompt + len(response))
+            # y[0] is predicted by the last prompt token, y[t] by y[t-1]. Without any prompt token
+            # nothing predicts y[0], and it is not scored (TRL does the same).
+            before = [start + prompt - 1] if prompt else []
+            predictors += before + list(range(where.start, where.stop - 1))
+            scored = response if prompt else response[1:]
+            targets += scored
+            owners += [2 * i + side] * len(scored)
+        segments.append(segment)
+
+    def row(x):
+        return torch.tensor(x, dtype=torch.long, device=device)
+
+    return PackedRow(
+        row([ids]), row([positions]), tuple(segments), row(predictors), row(targets), row(owners)
+    )
+
+
+@contextlib.contextmanager
+def packed_attention(model, row: PackedRow):
+    """Inside the block, `model` (a transformers model) attends as `row` is packed."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = ATTENTION
+    _current.row, _current.layout = row, None
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+        _current.row = _current.layout = None
+
+
+def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwargs):
+    """transformers' attention interface over a packed row.
+
+    query [1, heads, T, d], key and value [1, kv heads, T, d] -> output [1, T, heads, d], None.
+    """
+    row = _current.row
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+        if _current.layout is None:  # made at the first layer, used by all
+            _current.layout = varlen_layout(row)
+        return _attend_varlen(_current.layout, query, key, value, scaling), None
+    gqa = query.shape[1] != key.shape[1]
+    out = torch.empty(
+        (1, query.shape[2], query.shape[1], value.shape[-1]), dtype=query.dtype, device=query.device
+    )
+    for segment in row.segments:
+        prompt = slice(segment.start, segment.start + segment.prompt)
+        for n, own in enumerate(segment.response_slices()):
+            attended = _prompt_and_response if n == 0 or _shorter(prompt, own) else _response_only
+            attended(out, query, key, value, prompt, own, scale=scaling, enable_gqa=gqa)
+    return out, None
+
+
+AttentionInterface.register(ATTENTION, attend_packed)
+
+
+@dataclass(frozen=True)
+class VarlenLayout:
+    """A packed row as variable-length attention wants it. Queries are the row as it lies: prompt +
+    first response, then each later response. Keys are gathered (`keys`, long), so that each query
+    sequence has prompt + its own response, aligned at the last token."""
+
+    keys: torch.Tensor
+    query_ends: torch.Tensor
+    key_ends: torch.Tensor
+    longest_query: int
+    longest_key: int
+
+
+def varlen_layout(row: PackedRow) -> VarlenLayout:
+    """The variable-length layout of `row`; ends are int32 cumulative lengths from 0."""
+    keys, query_lengths, key_lengths = [], [], []
+    for segment in row.segments:
+        prompt = range(segment.start, segment.start + segment.prompt)
+        for n, own in enumerate(segment.response_slices()):
+            length = own.stop - own.start
+            keys += [*prompt, *range(own.start, own.stop)]
+            query_lengths.append(length + (segment.prompt if n == 0 else 0))
+            key_lengths.append(length + segment.prompt)
+    device = row.input_ids.device
+
+    def ends(lengths):
+        cumulative = list(accumulate(lengths, initial=0))
+        return torch.tensor(cumulative, dtype=torch.int32, device=device)
+
+    return VarlenLayout(
+        torch.tensor(keys, device=device), ends(query_lengths), ends(key_lengths),
+        max(query_lengths), max(key_lengths),
+    )  # fmt: skip
+
+
+def _attend_varlen(layout: VarlenLayout, query, key, value, scaling):
+    """One flash-attention call for the whole row (CUDA, half precision)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, d]
+    out = varlen_attn(
+        query.contiguous(), key[layout.keys], value[layout.keys],
+        layout.query_ends, layout.key_ends, layout.longest_query, layout.longest_key,
+        scale=scaling, window_size=(-1, 0), enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    return out[None]
+
+
+def _shorter(a: slice, b: slice) -> bool:
+    return a.stop - a.start < b.stop - b.start
+
+
+def _rows(x, prompt: slice, own: slice):
+    """Rows `prompt` and `own` of [1, heads, T, d], one after the other."""
+    if own.start == prompt.stop:
+        return x[:, :, prompt.start : own.stop]
+    return torch.cat([x[:, :, prompt], x[:, :, own]], dim=2)
+
+
+def _prompt_and_response(out, query, key, value, prompt, own, **options):
+    """Causal attention over prompt + response. For a later response the prompt's own rows are
+    computed once more: with a short prompt that costs less than a masked square."""
+    q, k, v = (_rows(x, prompt, own) for x in (query, key, value))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, **options).transpose(1, 2)
+    length = prompt.stop - prompt.start
+    out[:, own] = y[:, length:]
+    if own.start == prompt.stop:
+        out[:, prompt] = y[:, :length]
+
+
+def _response_only(out, query, key, value, prompt, own, **options):
+    """Attention of the response's rows over prompt + response."""
+    k, v = (_rows(x, prompt, own) for x in (key, value))
+    rows, columns = own.stop - own.start, k.shape[2]
+    mask = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril(columns - rows)
+    y = F.scaled_dot_product_attention(query[:, :, own], k, v, attn_mask=mask, **options)
+    out[:, own] = y.transpose(1, 2)

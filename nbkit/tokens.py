@@ -1,0 +1,167 @@
+"""Pairs of texts become token ids, exactly as TRL's trainers make them.
+
+Prompt and response are tokenised *together* and split where the tokenised prompt and the tokenised
+prompt + response diverge. Plain-text responses get the end-of-sequence token; conversational rows
+go through the tokenizer's chat template. A test compares every id with TRL's own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """Token ids of one pair. Both responses follow the same prompt: `prompt + chosen` is what the
+    model reads, `chosen` is what is scored."""
+
+    id: str
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longer of the two sequences `prompt + response`."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the packed pair: the prompt once, then both responses."""
+        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+
+def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000):
+    """Tokenise `pairs` as TRL's DPO trainer does.
+
+    Args:
+        tokenizer: a transformers tokenizer. Plain-text pairs need its `eos_token`, conversational
+            pairs its chat template.
+        pairs: Dataset with `id, prompt, chosen, rejected` (see `nbkit.load_pairs`).
+        batch_size: rows given to the tokenizer at a time.
+
+    Returns:
+        list of `TokenPair`, in the order of `pairs`.
+
+    Raises:
+        ValueError: the tokenizer cannot serve these rows (no eos token, no chat template).
+    """
+    if not len(pairs):
+        return []
+    conversational = not isinstance(pairs[0]["prompt"], str)
+    to_ids = _chat_ids(tokenizer) if conversational else _text_ids(tokenizer)
+    out, cut = [], []
+    for start in range(0, len(pairs), batch_size):
+        rows = pairs[start : start + batch_size]
+        prompts, chosen, rejected = to_ids(rows["prompt"], rows["chosen"], rows["rejected"])
+        for id_, p, c, r in zip(rows["id"], prompts, chosen, rejected, strict=True):
+            boundary = min(common_prefix(p, c), common_prefix(p, r))
+            if boundary < len(p):
+                cut.append(id_)
+            out.append(TokenPair(str(id_), p[:boundary], c[boundary:], r[boundary:]))
+    if cut:
+        warnings.warn(
+            f"{len(cut)} of {len(pairs)} pairs (first: {cut[0]!r}): the tokenised prompt is not a "
+            "prefix of the tokenised prompt + response, so the response starts where they diverge "
+            "and the model reads a shorter prompt than at generation. End prompts on a token "
+            "boundary (a newline), or use a chat template that renders both the same way.",
+            stacklevel=2,
+        )
+    return out
+
+
+def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts) -> list[list[int]]:
+    """Token ids of each prompt as a model reads it before it answers (with the generation prompt
+    of the chat template where prompts are message lists)."""
+    prompts = list(prompts)
+    if not prompts:
+        return []
+    if isinstance(prompts[0], str):
+        return tokenizer(prompts)["input_ids"]
+    _require_chat_template(tokenizer)
+    return _apply_template(tokenizer, prompts, add_generation_prompt=True)
+
+
+def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """The text of each token id, for display: what a reader sees, one string a token."""
+    return [tokenizer.decode([i]) for i in ids]
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """Number of leading tokens that `a` and `b` share."""
+    if b[: len(a)] == a:
+        return len(a)
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+def check_vocabulary(token_pairs: list[TokenPair], rows: int) -> None:
+    """Raise ValueError if a token id has no row in an embedding matrix of `rows` rows."""
+    top = max((max(p.prompt + p.chosen + p.rejected, default=0) for p in token_pairs), default=0)
+    if top >= rows:
+        raise ValueError(
+            f"The tokenizer made token id {top}, but the model's embedding has {rows} rows: "
+            "tokenizer and model do not belong together, or the model needs "
+            "`model.resize_token_embeddings(len(tokenizer))`."
+        )
+
+
+def why_unscored(pair: TokenPair, max_length: int | None) -> str | None:
+    """Why this pair cannot be scored, or None: prompt + longer response exceeds `max_length`
+    tokens (nbkit never truncates), or a response has no token of its own."""
+    if max_length is not None and pair.longest > max_length:
+        return f"{pair.longest} tokens, more than {max_length}"
+    if not pair.chosen or not pair.rejected:
+        return "a response has no token of its own"
+    return None
+
+
+def _text_ids(tokenizer):
+    eos = tokenizer.eos_token
+    if eos is None:
+        raise ValueError(
+            f"The tokenizer ({type(tokenizer).__name__}) has no eos_token, and plain-text responses "
+            "are scored with it at their end. Set `policy.tokenizer.eos_token` to the token that "
+            "ends an answer."
+        )
+
+    def to_ids(prompts, chosen, rejected):
+        def full(responses):
+            ended = (r if r.endswith(eos) else r + eos for r in responses)
+            return tokenizer([p + r for p, r in zip(prompts, ended, strict=True)])["input_ids"]
+
+        return tokenizer(list(prompts))["input_ids"], full(chosen), full(rejected)
+
+    return to_ids
+
+
+def _chat_ids(tokenizer):
+    _require_chat_template(tokenizer)
+
+    def to_ids(prompts, chosen, rejected):
+        def full(responses):
+            return _apply_template(
+                tokenizer, [p + r for p, r in zip(prompts, responses, strict=True)]
+            )
+
+        asked = _apply_template(tokenizer, prompts, add_generation_prompt=True)
+        return asked, full(chosen), full(rejected)
+
+    return to_ids
+
+
+def _apply_template(tokenizer, conversations, **kwargs) -> list[list[int]]:
+    return tokenizer.apply_chat_template(
+        list(conversations), tokenize=True, return_dict=True, **kwargs
+    )["input_ids"]
+
+
+def _require_chat_template(tokenizer):
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"These pairs are conversations (lists of messages), but the tokenizer "
+            f"({type(tokenizer).__name__}) has no chat template. Use an instruction-tuned model, "
+            "set `policy.tokenizer.chat_template`, or load the pairs as plain text."
+        )
