@@ -34,10 +34,14 @@ def test_profile_is_full_unless_the_environment_says_otherwise(monkeypatch):
 
 
 def test_profile_refuses_an_unknown_name_with_the_list(monkeypatch):
-    with pytest.raises(ValueError, match="profile name is 'fast'; expected one of quick, full, gpu"):
+    with pytest.raises(
+        ValueError, match="profile name is 'fast'; expected one of quick, full, gpu"
+    ):
         profile("fast")
     monkeypatch.setenv("NBKIT_PROFILE", "Quick")
-    with pytest.raises(ValueError, match="variable NBKIT_PROFILE is 'Quick'; expected one of quick"):
+    with pytest.raises(
+        ValueError, match="variable NBKIT_PROFILE is 'Quick'; expected one of quick"
+    ):
         profile()
 
 

@@ -1,0 +1,1 @@
+"""What `build.py` is made of: course.py (assemble), run.py, checks.py, readme.py."""

@@ -1,0 +1,85 @@
+"""Execute a notebook in a fresh kernel, and keep only what a reader should see."""
+
+import base64
+import re
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PROGRESS_BAR = re.compile(r"\d%\||\dit/s|s/it")
+# Runs last and is not kept: the kernel's peak memory, where the system can tell (not on Windows).
+PEAK_MEMORY = """
+try:
+    import resource, sys
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+except ImportError:
+    print(0)
+"""
+
+
+def execute(notebook, folder: Path, timeout: int = 1800) -> int:
+    """Run all cells in a fresh kernel; return the kernel's peak memory in bytes (0: unknown).
+
+    Raises nbclient's CellExecutionError or CellTimeoutError. `timeout` is in seconds a cell.
+    """
+    notebook.cells.append(nbformat.v4.new_code_cell(PEAK_MEMORY))
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+    )
+    client.execute()
+    notebook.metadata.language_info = {"name": "python"}  # the kernel puts its version there
+    return int(notebook.cells.pop().outputs[0].text)
+
+
+def clean(notebook) -> list[str]:
+    """Remove widgets, progress bars and stderr; return the stderr text that was no progress bar."""
+    notebook.metadata.pop("widgets", None)
+    dropped = []
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        stderr = [output.text for output in cell.outputs if output.get("name") == "stderr"]
+        dropped += [text for text in stderr if not PROGRESS_BAR.search(text)]
+        cell.outputs = [output for output in cell.outputs if not is_noise(output)]
+    return dropped
+
+
+def is_noise(output) -> bool:
+    """Whether an output is not for a reader of the finished notebook."""
+    data = output.get("data", {})
+    progress_table = "<progress" in data.get("text/html", "")  # transformers' own
+    return output.get("name") == "stderr" or WIDGET in data or progress_table
+
+
+def keep_outputs(notebook, old) -> None:
+    """Give a newly assembled notebook the outputs of its old self, when no code has changed.
+
+    Raises ValueError when a code cell differs.
+    """
+    new_code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    old_code = [cell for cell in old.cells if cell.cell_type == "code"]
+    if [cell.source for cell in new_code] != [cell.source for cell in old_code]:
+        raise ValueError("code cells have changed: build without --text")
+    for new, before in zip(new_code, old_code, strict=True):
+        new.outputs, new.execution_count = before.outputs, before.execution_count
+
+
+def write_picture(notebook, path: Path) -> None:
+    """Keep the first figure of the cell tagged `picture`, for README.md."""
+    for cell in notebook.cells:
+        if "picture" not in cell.metadata.get("tags", []):
+            continue
+        figures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+        if not figures:
+            raise ValueError(f"the cell tagged `picture` shows no figure:\n{cell.source}")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(base64.b64decode(figures[0]))
