@@ -47,8 +47,8 @@ def run(course: Course, chapter: Chapter, notebook) -> None:
     start = time.perf_counter()
     peak = execute(notebook, course.folder)
     minutes = (time.perf_counter() - start) / 60
-    for text in clean(notebook):
-        print(f"{chapter.file}: stderr, not kept:\n{text.rstrip()}", file=sys.stderr)
+    for line in clean(notebook):
+        print(f"{chapter.file}: on stderr, not kept: {line}", file=sys.stderr)
     print(
         f"{chapter.file}: {minutes:.1f} minutes, {peak / 1e9:.1f} GB; "
         f"course.toml says {chapter.minutes} minutes, {chapter.memory}"

@@ -114,7 +114,7 @@ def learner(source: str) -> str:
 
 
 def _card(course: Course, chapter: Chapter) -> str:
-    facts = f"About {chapter.minutes} minutes · {chapter.memory} memory · Paper: {chapter.paper}"
+    facts = f"About {chapter.minutes} min · {chapter.memory} memory · Paper: {chapter.paper}"
     return f"*{facts}*\n\n{_links(course, chapter)}"
 
 

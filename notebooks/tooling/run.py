@@ -32,7 +32,6 @@ def execute(notebook, folder: Path, timeout: int = 1800) -> int:
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
-        store_widget_state=False,
         coalesce_streams=True,
     )
     client.execute()
@@ -41,16 +40,17 @@ def execute(notebook, folder: Path, timeout: int = 1800) -> int:
 
 
 def clean(notebook) -> list[str]:
-    """Remove widgets, progress bars and stderr; return the stderr text that was no progress bar."""
+    """Remove widgets, progress bars and stderr; return the lines of stderr that were no bar."""
     notebook.metadata.pop("widgets", None)
-    dropped = []
+    lines = []
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
-        stderr = [output.text for output in cell.outputs if output.get("name") == "stderr"]
-        dropped += [text for text in stderr if not PROGRESS_BAR.search(text)]
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                lines += output.text.splitlines()  # also splits at a bar's carriage returns
         cell.outputs = [output for output in cell.outputs if not is_noise(output)]
-    return dropped
+    return [line for line in lines if line.strip() and not PROGRESS_BAR.search(line)]
 
 
 def is_noise(output) -> bool:
