@@ -69,9 +69,10 @@ def step_problems(course: Course, chapter: Chapter, notebook) -> list[str]:
     if len(notebook.cells) != len(expected.cells):
         found.append(f"{len(notebook.cells)} cells, its source gives {len(expected.cells)}")
     for at, (cell, wanted) in enumerate(zip(notebook.cells, expected.cells, strict=False)):
-        for part in ("cell_type", "source", "id", "metadata"):
-            if cell[part] != wanted[part]:
-                found.append(f"cell {at}: {part} is not what the source gives")
+        parts = [p for p in ("cell_type", "source", "id", "metadata") if cell[p] != wanted[p]]
+        if parts:
+            found.append(f"cell {at} is not what the source gives: {', '.join(parts)} differ")
+            break  # a cell too many or too few shifts all that follow
     return found
 
 
