@@ -1,0 +1,1 @@
+"""nbkit: which preference pairs should a language model be trained on?"""
