@@ -337,7 +337,7 @@ def test_long_median_is_named(demo):
 
 
 @pytest.mark.parametrize(
-    "text", ["see https://x.org/var/x", "a/root/b", "1/2", "</table>", "x:\\nAnswer", "~/data"]
+    "text", ["see https://x.org/var/x", "a/var/b", "1/2", "</table>", "x:\\nAnswer", "~/data"]
 )
 def test_what_is_no_machine_path(text):
     assert not checks.MACHINE_PATH.search(text)
