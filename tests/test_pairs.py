@@ -62,7 +62,7 @@ def write(path: Path) -> Path:
     elif path.suffix == ".csv":
         frame.to_csv(path, index=False)
     else:
-        frame.set_index(pd.Index([5, 6, 7, 8])).to_parquet(path)
+        frame.set_index(pd.Index([5, 6, 7, 9])).to_parquet(path)
     return path
 
 
@@ -177,6 +177,11 @@ def test_csv_text_is_never_read_as_a_number_or_a_null(tmp_path):
     pairs = load_pairs(tmp_path / "prefs.csv")
     assert pairs[0]["id"] == "007"
     assert (pairs[0]["chosen"], pairs[0]["rejected"], pairs[1]["chosen"]) == ("NA", "null", "42")
+
+
+def test_csv_ids_keep_their_leading_zeros(tmp_path):
+    pd.DataFrame(changed(0, id="007")[:1]).to_csv(tmp_path / "prefs.csv", index=False)
+    assert load_pairs(tmp_path / "prefs.csv")["id"][:] == ["007"]
 
 
 def test_csv_one_bad_score_is_one_bad_row(tmp_path):
@@ -382,6 +387,15 @@ def test_bad_plain_rows(values, column, problem, received):
     assert report.iloc[0][["row", "id", "column"]].tolist() == [1, "p1", column]
 
 
+def test_tied_scores_are_allowed():
+    assert len(load_pairs(changed(1, rejected_score=2.5))) == 4
+
+
+def test_a_row_that_is_bad_anyway_does_not_make_its_id_a_duplicate():
+    pairs, report = load_pairs(changed(1, id="p0", chosen=""), on_bad="drop")
+    assert pairs["id"][:] == ["p0", "p2", "p3"] and len(report) == 1
+
+
 def test_pandas_nulls_are_missing():
     frame = pd.DataFrame(ROWS)
     frame.loc[1, "chosen"] = None
@@ -430,6 +444,9 @@ def test_bad_implicit_rows():
         load_pairs(rows)
     texts = [{"chosen": "Q: a", "rejected": "Q: b"}, {"chosen": "yes", "rejected": "no"}]
     with pytest.raises(BadPairs, match="row 1, column 'prompt': chosen and rejected share no beg"):
+        load_pairs(texts)
+    texts[1] = {"chosen": "  yes", "rejected": "  no"}
+    with pytest.raises(BadPairs, match="row 1, column 'prompt'"):
         load_pairs(texts)
     texts[1] = {"chosen": "Q: a", "rejected": "Q:  "}
     with pytest.raises(BadPairs, match="row 1, column 'rejected': empty once the shared prompt"):
