@@ -32,7 +32,10 @@ def build(course: Course, chapter: Chapter, text_only: bool = False) -> None:
     path = course.notebook(chapter)
     notebook = assemble(course, chapter)
     if text_only:
-        keep_outputs(notebook, nbformat.read(path, as_version=4))
+        try:
+            keep_outputs(notebook, nbformat.read(path, as_version=4))
+        except ValueError as error:
+            raise SystemExit(f"{chapter.file}: {error}") from None
     else:
         run(course, chapter, notebook)
     problems = notebook_problems(course, chapter, notebook)
