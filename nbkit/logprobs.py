@@ -59,8 +59,10 @@ def response_logprobs(
     sums = _Sums(token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
     try:
-        with tqdm(total=len(token_pairs), initial=len(token_pairs) - len(todo), unit=" pairs",
-                  desc=f"log-probs, {policy.name}", delay=1, disable=not progress) as bar:  # fmt: skip
+        with tqdm(
+            total=len(token_pairs), initial=len(token_pairs) - len(todo), unit=" pairs",
+            desc=f"log-probs, {policy.name}", delay=1, disable=not progress,
+        ) as bar:  # fmt: skip
             for scored in score_tokens(
                 policy, [token_pairs[i] for i in todo], path=path, budget=budget
             ):
@@ -107,7 +109,8 @@ class _Sums:
 
     def __init__(self, token_pairs, store):
         self.pairs = token_pairs
-        self.logp, self.tokens = np.zeros((len(token_pairs), 2)), np.zeros((len(token_pairs), 2), int)
+        self.logp = np.zeros((len(token_pairs), 2))
+        self.tokens = np.zeros((len(token_pairs), 2), int)
         self.store, self.unwritten, self.written_at = store, [], time.monotonic()
         self.keys = [hash_pair(p) for p in token_pairs] if store else None
 

@@ -91,7 +91,8 @@ class Policy:
             ", adapter on" if self.adapter_enabled else ", adapter off"
         )
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"Policy({self.name!r}, {millions:.3g}M parameters, {dtype} on {self.device}{adapter})"
+        size = f"{millions:.3g}M parameters"
+        return f"Policy({self.name!r}, {size}, {dtype} on {self.device}{adapter})"
 
 
 def load_policy(
@@ -195,12 +196,12 @@ def _explain(name: str, source: str, error: Exception) -> Exception:
     if "safetensors" in text:
         return ValueError(
             f"{name!r} has no safetensors weights, and nbkit does not unpickle weights. Convert "
-            "them once where you trust them: `model.save_pretrained(folder)`, then load that folder."
+            "them once where you trust them (`model.save_pretrained(folder)`) and load that folder."
         )
     if Path(source).is_dir():
         return ValueError(f"The folder {name!r} is no complete saved model: {text}")
     return FileNotFoundError(
-        f"{name!r} is neither a folder here nor a hub model that can be reached from here (offline, "
+        f"{name!r} is neither a folder here nor a hub model that can be reached (offline, "
         "misspelt, or gated?). To work offline, pass a folder written by "
         f"`model.save_pretrained` and `tokenizer.save_pretrained`, or 'world/medium'. ({text})"
     )

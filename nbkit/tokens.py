@@ -122,9 +122,9 @@ def _text_ids(tokenizer):
     eos = tokenizer.eos_token
     if eos is None:
         raise ValueError(
-            f"The tokenizer ({type(tokenizer).__name__}) has no eos_token, and plain-text responses "
-            "are scored with it at their end. Set `policy.tokenizer.eos_token` to the token that "
-            "ends an answer."
+            f"The tokenizer ({type(tokenizer).__name__}) has no eos_token, and plain-text "
+            "responses are scored with it at their end. Set `policy.tokenizer.eos_token` to the "
+            "token that ends an answer."
         )
 
     def to_ids(prompts, chosen, rejected):

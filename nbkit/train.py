@@ -6,22 +6,28 @@ The only module that imports trl: a rename upstream is repaired here.
 from __future__ import annotations
 
 import copy
+import functools
+import gc
 import tempfile
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pandas as pd
+import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
+from nbkit.head import why_not_plain
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy, add_lora
 from nbkit.scores import implicit_margin, length_normalized_margin
 from nbkit.tokens import tokenize_pairs, why_unscored
 
 LOSSES = {"sigmoid": "sigmoid", "ipo": "ipo", "hinge": "hinge", "slic": "hinge", "simpo": "simpo"}
+LOGITS_BYTES = 2**28
 HISTORY = {
     "step": "step", "epoch": "epoch", "loss": "loss", "rewards/margins": "margin",
     "rewards/accuracies": "accuracy", "logps/chosen": "chosen_logp",
@@ -95,7 +101,7 @@ def train_dpo(
         beta: the loss's temperature.
         learning_rate, epochs, batch_size, schedule, warmup_steps, max_grad_norm, adam_beta2,
             weight_decay: as in transformers' TrainingArguments (AdamW; `batch_size` pairs a
-            step; `schedule` one of its `lr_scheduler_type`s).
+            step; `schedule` one of its `lr_scheduler_type`s, and "constant" warms up too).
         order: "shuffled" (by `seed`, anew each epoch) or "given": exactly the order of `keep`,
             every epoch: a curriculum.
         seed: of the shuffling and of fresh adapters.
@@ -140,11 +146,12 @@ def train_dpo(
     options = dict(
         output_dir=tempfile.mkdtemp(prefix="nbkit-"), beta=beta, learning_rate=learning_rate,
         num_train_epochs=epochs, max_steps=max_steps, per_device_train_batch_size=batch_size,
-        lr_scheduler_type=schedule, warmup_steps=warmup_steps, max_grad_norm=max_grad_norm,
+        lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
+        warmup_steps=warmup_steps, max_grad_norm=max_grad_norm,
         adam_beta2=adam_beta2, weight_decay=weight_decay, seed=seed, data_seed=seed,
         train_sampling_strategy="sequential" if order == "given" else "random",
         max_length=max_length, loss_type=LOSSES[loss], logging_steps=log_every,
-        use_cpu=policy.device.type == "cpu", bf16=False, gradient_checkpointing=False,
+        use_cpu=policy.device.type == "cpu", bf16=False, activation_checkpointing=False,
         dataloader_pin_memory=policy.device.type == "cuda", disable_tqdm=True,
         save_strategy="no", report_to="none",
     )  # fmt: skip
@@ -163,8 +170,12 @@ def train_dpo(
         callbacks=callbacks,
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    _unpatch(learner)
+    gc.freeze()  # the trainer begins with a full garbage collection: longer than a short run
+    try:
+        trainer.train()
+    finally:
+        gc.unfreeze()
+        _unpatch(learner)
     history = pd.DataFrame(trainer.state.log_history)
     history = history[history["loss"].notna()].rename(columns=HISTORY)
     return Run(
@@ -178,13 +189,71 @@ def train_dpo(
 
 
 class _DPOTrainer(DPOTrainer):
-    """TRL's DPO trainer on rows that are tokenised and carry reference log-probs already."""
+    """TRL's DPO trainer on rows that are tokenised and carry reference log-probs already, without
+    what costs a small model more than its own arithmetic."""
+
+    def __init__(self, model, **kwargs):
+        super().__init__(model, data_collator=_collate, **kwargs)
+        causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+        if why_not_plain(causal_lm) is None:
+            causal_lm.forward = _forward_on_responses(causal_lm, causal_lm.forward)
 
     def _prepare_dataset(self, dataset, *args):
         return dataset
 
     def _precompute_ref_logps(self, dataset, *args):
         return dataset
+
+    def floating_point_ops(self, inputs):
+        return 0  # walks over all parameters at every step, for a figure nobody reads here
+
+
+def _collate(rows):
+    """TRL's preference batch, chosen rows first: `input_ids, attention_mask, completion_mask`
+    [2 B, T], right-padded, and the reference log-probs [B]."""
+    prompts = torch.tensor([len(row["prompt_ids"]) for row in rows] * 2)[:, None]
+    sequences = [
+        torch.tensor(row["prompt_ids"] + row[side])
+        for side in ("chosen_ids", "rejected_ids")
+        for row in rows
+    ]
+    lengths = torch.tensor([len(s) for s in sequences])[:, None]
+    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+    position = torch.arange(ids.shape[1])
+    real = position < lengths
+    batch = {
+        "input_ids": ids,
+        "attention_mask": real.long(),
+        "completion_mask": (real & (position >= prompts)).long(),
+    }
+    for column in ("ref_chosen_logps", "ref_rejected_logps"):
+        batch[column] = torch.tensor([row[column] for row in rows])
+    return batch
+
+
+def _forward_on_responses(causal_lm, fused_forward):
+    """The forward pass that TRL's loss calls. Off the GPU, TRL's own fused head walks over the
+    prompt's and the padding's positions too, in tiles; while the response's logits fit in
+    `LOGITS_BYTES` it is cheaper to make just those. Entropy and the other statistics that TRL
+    would log are not computed."""
+
+    @functools.wraps(fused_forward)
+    def forward(*args, fused_lm_head=False, labels=None, **inputs):
+        vocabulary = causal_lm.config.get_text_config().vocab_size
+        if not fused_lm_head or labels.is_cuda or labels.numel() * vocabulary * 4 > LOGITS_BYTES:
+            return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **inputs)
+        hidden = causal_lm.base_model(*args, **inputs).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        scored = targets != -100
+        logits = causal_lm.get_output_embeddings()(hidden[scored]).float()
+        logps = logits.log_softmax(-1).gather(1, targets[scored][:, None])[:, 0]
+        nothing = logps.new_zeros(scored.shape)
+        return SimpleNamespace(
+            log_probs=nothing.masked_scatter(scored, logps),
+            entropy=nothing, mean_logits=nothing, is_top1=nothing.bool(),
+        )  # fmt: skip
+
+    return forward
 
 
 class _SimPOTrainer(CPOTrainer):
@@ -275,7 +344,7 @@ def _token_data(policy, pairs, max_length):
     left_out = {id_: reason for id_, reason in reasons.items() if reason}
     fit = [p for p in token_pairs if p.id not in left_out]
     if not fit:
-        raise ValueError(f"No pair is left to train on, of {len(pairs)}: {left_out or 'none given'}")
+        raise ValueError(f"No pair is left to train on, of {len(pairs)} given. {left_out}")
     columns = {
         "id": [p.id for p in fit],
         "prompt_ids": [p.prompt for p in fit],
