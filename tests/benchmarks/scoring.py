@@ -208,7 +208,9 @@ def one(method: str, data: str, n: int, folder: Path) -> dict:
     policy = build(folder)
     pairs = datasets.Dataset.from_list(DATA[data](folder, n))
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
-    METHODS["nbkit"](policy, pairs.select(range(2)))  # warm up: threads, kernels, allocator
+    first = pairs.select(range(1)).map(lambda row: {"chosen": "Yes.", "rejected": "No."})
+    if isinstance(pairs[0]["prompt"], str):
+        with_nbkit(policy, first)  # warm up what is set up once
     before = matmul_peak()
     logps, seconds, mb = METHODS[method](policy, pairs)
     peak = max(before, matmul_peak())
@@ -250,7 +252,10 @@ def report(data, runs):
     print(f"\n{data}: {first['tokens']:,} tokens, {first['prompt']:,} of them prompts")
     print(f"{'':14}{'CPU s':>8}{'MB above':>10}{'of peak':>9}{'peak GFLOP/s':>14}")
     for method, results in runs.items():
-        median = {k: statistics.median(r[k] for r in results) for k in ("seconds", "mb", "share", "peak")}
+        median = {
+            figure: statistics.median(result[figure] for result in results)
+            for figure in ("seconds", "mb", "share", "peak")
+        }
         print(f"{method:14}{median['seconds']:8.2f}{median['mb']:10.0f}{median['share']:9.0%}"
               f"{median['peak'] / 1e9:14.1f}")  # fmt: skip
     ratios = [t["seconds"] / n["seconds"] for t, n in zip(*runs.values(), strict=True)]

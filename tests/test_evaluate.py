@@ -1,0 +1,139 @@
+"""Sampling and judging: real responses, intervals that cover, agreement of scores."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+import nbkit as nb
+from nbkit import evaluate, world
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return nb.load_policy("world/small", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return world.prompts(40, seed=0)
+
+
+def test_greedy_samples_are_the_argmax_of_the_model(policy, prompts):
+    responses = nb.sample(policy, prompts, temperature=0, max_new_tokens=12, progress=False)
+    for prompt, response in list(zip(prompts["prompt"], responses))[:5]:
+        ids = policy.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        start = ids.shape[1]
+        while ids.shape[1] < start + 12 and ids[0, -1] != policy.tokenizer.eos_token_id:
+            with torch.no_grad():
+                best = policy.model(ids).logits[0, -1].argmax()
+            ids = torch.cat([ids, best.view(1, 1)], dim=1)
+        assert policy.tokenizer.decode(ids[0, start:], skip_special_tokens=True) == response
+
+
+def test_samples_follow_the_models_distribution(policy):
+    """First tokens of 2,000 samples of one prompt, against the softmax."""
+    prompt = world.prompts(1, seed=3)["prompt"][0]
+    responses = nb.sample(policy, [prompt] * 2000, max_new_tokens=1, progress=False)
+    with torch.no_grad():
+        logits = policy.model(policy.tokenizer(prompt, return_tensors="pt")["input_ids"]).logits
+    p = logits[0, -1].softmax(-1)
+    for i in p.topk(3).indices:
+        seen = np.mean([r == policy.tokenizer.decode([i]) for r in responses])
+        assert seen == pytest.approx(p[i].item(), abs=0.05)
+
+
+def test_sampling_is_seeded_and_leaves_torchs_state(policy, prompts):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    how = dict(max_new_tokens=12, progress=False)
+    one = nb.sample(policy, prompts, seed=1, **how)
+    assert torch.equal(torch.rand(3), expected)
+    assert one == nb.sample(policy, prompts, seed=1, **how)
+    assert one != nb.sample(policy, prompts, seed=2, **how)
+    small = nb.sample(policy, prompts, temperature=0, budget=40, **how)  # one prompt at a time
+    assert small == nb.sample(policy, prompts, temperature=0, **how)
+
+
+def test_bad_prompts_are_named(policy):
+    with pytest.raises(ValueError, match="no prompts to answer"):
+        nb.sample(policy, [])
+    with pytest.raises(ValueError, match=r"Expected a `prompt` column, got columns \['text'\]"):
+        nb.sample(policy, pd.DataFrame({"text": ["pet of mia ?"]}))
+    with pytest.raises(ValueError, match="temperature=-1"):
+        nb.sample(policy, ["pet of mia ?"], temperature=-1)
+
+
+def test_win_rate_counts_wins_and_half_ties(policy, prompts):
+    how = dict(temperature=0, max_new_tokens=12, progress=False)
+    itself = nb.win_rate(policy, policy, prompts, world.reward, **how)
+    assert (itself.value, itself.low, itself.high) == (0.5, 0.5, 0.5)
+    against_nothing = nb.win_rate(policy, [""] * 40, prompts, lambda p, r: len(r), **how)
+    assert against_nothing.value == 1.0
+    fixed = [world.compose("", a, "") for a in prompts["answer"]]
+    result = nb.win_rate(policy, fixed, prompts, world.reward, **how)
+    expected = [
+        1.0 if a > b else 0.5 if a == b else 0.0
+        for a, b in zip(result.table.reward, result.table.baseline_reward)
+    ]
+    assert result.value == pytest.approx(np.mean(expected))
+    assert result.low < result.value < result.high
+    assert result.table.reward.tolist() == [
+        world.reward(p, r) for p, r in zip(result.table.prompt, result.table.response)
+    ]
+    assert str(result).startswith(f"win rate {result.value:.3f} [")
+
+
+def test_win_rate_refuses_what_it_cannot_judge(policy, prompts):
+    with pytest.raises(ValueError, match="Got 1 baseline responses to 40 prompts"):
+        nb.win_rate(policy, ["dog"], prompts, world.reward, max_new_tokens=2)
+    with pytest.raises(ValueError, match="judge gave nan .* expected a finite number"):
+        nb.win_rate(policy, [""] * 40, prompts, lambda p, r: float("nan"), max_new_tokens=2)
+
+
+def test_intervals_cover_as_often_as_they_say():
+    draw = np.random.default_rng(0)
+    covered = [
+        low <= 0.3 <= high
+        for _, low, high in (
+            evaluate.mean_interval(draw.random(60) < 0.3, confidence=0.9) for _ in range(300)
+        )
+    ]
+    assert 0.83 <= np.mean(covered) <= 0.95
+    with pytest.raises(ValueError, match="mean of no values"):
+        evaluate.mean_interval([])
+
+
+def test_preference_accuracy_on_held_out_pairs(policy):
+    pairs = world.pairs(60, seed=2, part="validation")
+    other = nb.load_policy("world/large", device="cpu")
+    result = nb.preference_accuracy(other, policy, pairs, beta=0.5)
+    tables = [nb.response_logprobs(p, pairs, progress=False) for p in (other, policy)]
+    margin = nb.scores.implicit_margin(*tables, beta=0.5)
+    assert result.loc["accuracy", "value"] == pytest.approx((margin > 0).mean())
+    assert result.loc["margin", "value"] == pytest.approx(margin.mean())
+    assert result.loc["loss", "value"] == pytest.approx(np.log1p(np.exp(-margin)).mean())
+    assert (result.low <= result.value).all() and (result.value <= result.high).all()
+    same = nb.preference_accuracy(policy, tables[1], pairs)
+    assert same.loc["loss", "value"] == pytest.approx(np.log(2))
+
+
+def test_rank_correlation_is_spearmans_over_the_shared_pairs():
+    draw = np.random.default_rng(1)
+    a = pd.Series(draw.normal(size=200), index=[f"p{i}" for i in range(200)])
+    b = (a + draw.normal(size=200)).sample(frac=0.9, random_state=0)
+    result = nb.rank_correlation(a, b)
+    assert result.value == pytest.approx(stats.spearmanr(a[b.index], b).statistic)
+    assert result.n == 180 and result.low < result.value < result.high
+    assert nb.rank_correlation(a, -a).value == pytest.approx(-1)
+    with pytest.raises(ValueError, match="share 0 pairs without NaN"):
+        nb.rank_correlation(a, b.rename(index=lambda i: f"x{i}"))
+
+
+def test_set_agreement():
+    assert nb.jaccard(["a", "b"], ["b", "c"]) == pytest.approx(1 / 3)
+    assert nb.overlap(["a", "b"], ["b", "c", "d"]) == pytest.approx(1 / 2)
+    with pytest.raises(ValueError, match="empty selection: got 0 and 1"):
+        nb.jaccard([], ["a"])

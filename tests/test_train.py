@@ -1,0 +1,265 @@
+"""Training: the same updates as TRL and as a loop by hand, in the order that was asked for."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from trl import DPOConfig, DPOTrainer
+
+import nbkit as nb
+from nbkit import world
+
+STEPS = dict(beta=0.5, learning_rate=1e-3, batch_size=4, log_every=1, progress=False, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return nb.load_policy("world/small", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return world.pairs(24, seed=5)
+
+
+def final_logps(policy, pairs):
+    return nb.response_logprobs(policy, pairs, progress=False)[["chosen_logp", "rejected_logp"]]
+
+
+def by_hand(policy, pairs, ids, loss_of, *, batch_size=4, learning_rate=1e-3):
+    """A bare torch loop over `ids` in that order: (losses, trained model)."""
+    tokens = {p.id: p for p in nb.tokenize_pairs(policy.tokenizer, pairs)}
+    reference, model = policy.model, copy.deepcopy(policy.model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+    losses = []
+    steps = -(-len(ids) // batch_size)
+    for step in range(steps):
+        batch = [tokens[i] for i in ids[step * batch_size : (step + 1) * batch_size]]
+        loss = torch.stack([loss_of(model, reference, pair) for pair in batch]).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.param_groups[0]["lr"] = learning_rate * (steps - step) / steps  # linear decay
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses, model
+
+
+def response_logp(model, prompt, response):
+    ids = torch.tensor([prompt + response])
+    logps = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    return logps[len(prompt) - 1 :].sum()
+
+
+def log_ratio_difference(model, reference, pair, per_token=False):
+    out = []
+    for response in (pair.chosen, pair.rejected):
+        with torch.no_grad():
+            before = response_logp(reference, pair.prompt, response)
+        ratio = response_logp(model, pair.prompt, response) - before
+        out.append(ratio / len(response) if per_token else ratio)
+    return out[0] - out[1]
+
+
+def dpo(model, reference, pair, beta=0.5):
+    return -F.logsigmoid(beta * log_ratio_difference(model, reference, pair))
+
+
+def hinge(model, reference, pair, beta=0.5):
+    return torch.relu(1 - beta * log_ratio_difference(model, reference, pair))
+
+
+def ipo(model, reference, pair, beta=0.5):
+    return (log_ratio_difference(model, reference, pair, per_token=True) - 1 / (2 * beta)) ** 2
+
+
+def simpo(model, reference, pair, beta=0.5, gamma=0.5):
+    per_token = [
+        response_logp(model, pair.prompt, y) / len(y) for y in (pair.chosen, pair.rejected)
+    ]
+    return -F.logsigmoid(beta * (per_token[0] - per_token[1]) - gamma)
+
+
+@pytest.mark.parametrize(
+    ("loss", "loss_of"),
+    [("sigmoid", dpo), ("hinge", hinge), ("slic", hinge), ("ipo", ipo), ("simpo", simpo)],
+)
+def test_steps_equal_a_loop_by_hand_in_the_given_order(policy, pairs, loss, loss_of):
+    order = sorted(pairs["id"], key=lambda id_: id_[::-1])  # neither sorted nor as loaded
+    losses, model = by_hand(policy, pairs, order, loss_of)
+    run = nb.train_dpo(policy, pairs, keep=order, loss=loss, order="given", **STEPS)
+    assert run.trained_on == order
+    assert run.history.loss.tolist() == pytest.approx(losses, abs=2e-5)
+    expected = final_logps(nb.Policy(model, policy.tokenizer), pairs)
+    pd.testing.assert_frame_equal(final_logps(run.policy, pairs), expected, atol=2e-3, rtol=0)
+
+
+def test_another_order_gives_other_steps(policy, pairs):
+    ids = list(pairs["id"])
+    given, turned, shuffled = (
+        nb.train_dpo(policy, pairs, keep=keep, order=order, seed=3, **STEPS).history.loss.tolist()
+        for keep, order in ((ids, "given"), (ids[::-1], "given"), (ids, "shuffled"))
+    )
+    assert given != pytest.approx(turned, abs=1e-3)
+    assert given != pytest.approx(shuffled, abs=1e-3)
+
+
+def test_given_order_holds_in_every_epoch(policy, pairs):
+    """Twice over the data in the given order is once over it, written down twice, by hand."""
+    ids = list(pairs["id"])[:8]
+    losses, _ = by_hand(policy, pairs, ids + ids, dpo)
+    run = nb.train_dpo(policy, pairs, keep=ids, order="given", **{**STEPS, "epochs": 2})
+    assert run.history.loss.tolist() == pytest.approx(losses, abs=2e-5)
+
+
+def test_ten_steps_equal_trl_as_it_comes(policy, pairs, tmp_path):
+    """TRL with its own tokenisation, its own collator, head and reference precomputation."""
+    config = DPOConfig(
+        output_dir=str(tmp_path), beta=0.5, learning_rate=1e-3, per_device_train_batch_size=2,
+        max_steps=10, logging_steps=1, lr_scheduler_type="linear", weight_decay=0.0,
+        train_sampling_strategy="sequential", max_length=None, use_cpu=True, bf16=False,
+        activation_checkpointing=False, precompute_ref_log_probs=True, report_to="none",
+        save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = DPOTrainer(
+        copy.deepcopy(policy.model), args=config, train_dataset=pairs,
+        processing_class=policy.tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    logged = [row for row in trainer.state.log_history if "loss" in row]
+    ours = nb.train_dpo(
+        policy, pairs, order="given", max_steps=10, **{**STEPS, "batch_size": 2}
+    ).history
+    for ours_name, trl_name in (
+        ("loss", "loss"), ("margin", "rewards/margins"), ("accuracy", "rewards/accuracies"),
+        ("chosen_logp", "logps/chosen"), ("rejected_logp", "logps/rejected"),
+        ("grad_norm", "grad_norm"), ("learning_rate", "learning_rate"),
+    ):  # fmt: skip
+        # at the first step every margin is 0 up to rounding, and its sign (the accuracy) is chance
+        first = 1 if ours_name == "accuracy" else 0
+        expected = [row[trl_name] for row in logged][first:]
+        logged_by_us = ours[ours_name].tolist()[first:]
+        assert logged_by_us == pytest.approx(expected, rel=1e-4, abs=1e-4), ours_name
+
+
+def test_seeds_decide_the_shuffling(policy, pairs):
+    one, same, other = (
+        nb.train_dpo(policy, pairs, seed=seed, **STEPS).history.loss.tolist() for seed in (1, 1, 2)
+    )
+    assert one == same
+    assert one != other
+
+
+def test_known_start_and_the_policy_stays_as_it_was(policy, pairs):
+    before = final_logps(policy, pairs)
+    run = nb.train_dpo(policy, pairs, trace=pairs, trace_every=2, **STEPS)
+    pd.testing.assert_frame_equal(final_logps(policy, pairs), before)
+    assert run.history.loss[0] == pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-5)
+    assert run.trace.query("step == 0").margin.abs().max() < 1e-4
+
+
+def test_trace_follows_each_pair(policy, pairs):
+    held_out = world.pairs(10, seed=1, part="validation")
+    run = nb.train_dpo(policy, pairs, trace=held_out, trace_every=4, **STEPS)
+    assert sorted(run.trace.step.unique()) == [0, 4, 6]  # 24 pairs, 4 a step; the end is in it
+    assert list(run.trace.query("step == 4").id) == list(held_out["id"])
+    last = run.trace.query("step == 6").set_index("id")
+    after = nb.response_logprobs(run.policy, held_out, progress=False)
+    reference = nb.response_logprobs(policy, held_out, progress=False)
+    margin = nb.scores.implicit_margin(after, reference, beta=0.5)
+    pd.testing.assert_series_equal(last.margin, margin, check_names=False, atol=1e-5)
+    assert margin.abs().max() > 0.01
+
+
+def test_reference_may_be_a_policy_or_a_table(policy, pairs):
+    other = nb.load_policy("world/medium", device="cpu")
+    table = nb.response_logprobs(other, pairs, progress=False)
+    runs = [nb.train_dpo(policy, pairs, reference=r, **STEPS) for r in (other, table)]
+    assert runs[0].history.loss.tolist() == runs[1].history.loss.tolist()
+    assert runs[0].history.margin[0] != pytest.approx(0, abs=1e-3)
+
+
+def test_lora_trains_the_adapter_only(policy, pairs):
+    before = final_logps(policy, pairs)
+    run = nb.train_dpo(policy, pairs, lora=4, **{**STEPS, "learning_rate": 1e-2})
+    pd.testing.assert_frame_equal(final_logps(policy, pairs), before)
+    pd.testing.assert_frame_equal(final_logps(run.policy.without_adapter(), pairs), before)
+    assert (final_logps(run.policy, pairs) - before).abs().to_numpy().max() > 0.05
+    assert run.history.loss[0] == pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-5)
+
+    again = nb.train_dpo(run.policy, pairs, copy_model=False, **STEPS)  # its reference: the base
+    assert again.policy.model is run.policy.model
+    assert list(again.policy.model.peft_config) == ["default"]
+    assert again.history.margin[0] != pytest.approx(0, abs=1e-3)
+
+
+def test_copy_model_false_trains_in_place(pairs):
+    own = nb.load_policy("world/small", device="cpu")
+    before = final_logps(own, pairs)
+    run = nb.train_dpo(own, pairs, copy_model=False, **STEPS)
+    assert run.policy.model is own.model
+    assert (final_logps(own, pairs) - before).abs().to_numpy().max() > 0.05
+
+
+def test_the_trained_model_is_a_plain_one_again(policy, pairs):
+    trained = nb.train_dpo(policy, pairs, **STEPS).policy
+    assert not trained.model.training
+    assert "forward" not in trained.model.__dict__
+    twin = nb.Policy(copy.deepcopy(trained.model), trained.tokenizer)
+    with torch.no_grad():
+        twin.model.get_input_embeddings().weight.zero_()
+    assert not final_logps(trained, pairs).equals(final_logps(twin, pairs))
+    assert len(nb.sample(trained, ["pet of mia ?"], max_new_tokens=4)) == 1
+
+
+def test_conversations_train_as_their_plain_text_does(policy, pairs):
+    def say(role, text):
+        return [{"role": role, "content": text}]
+
+    chats = pairs.map(
+        lambda row: dict(
+            prompt=say("user", row["prompt"]), chosen=say("assistant", row["chosen"]),
+            rejected=say("assistant", row["rejected"]),
+        ),
+        remove_columns=["prompt", "chosen", "rejected"],
+    )  # fmt: skip
+    losses = [
+        nb.train_dpo(policy, rows, order="given", **STEPS).history.loss.tolist()
+        for rows in (pairs, chats)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_pairs_that_do_not_fit_are_named(policy, pairs):
+    longest = {p.id: p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)}
+    limit = max(longest.values()) - 1
+    with pytest.warns(UserWarning, match="cannot be scored and are left out"):
+        run = nb.train_dpo(policy, pairs, max_length=limit, **STEPS)
+    too_long = {id_ for id_, n in longest.items() if n > limit}
+    assert set(run.left_out) == too_long
+    assert set(run.trained_on) == set(longest) - too_long
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(loss="dpo"), "loss='dpo'; expected one of sigmoid, ipo"),
+        (dict(order="sorted"), "order='sorted'; expected 'shuffled' or 'given'"),
+        (dict(keep=["nobody"]), "1 of the 1 ids to keep are not in the pairs .first: 'nobody'"),
+        (dict(keep=[]), "No pair is left to train on"),
+    ],
+)
+def test_bad_arguments_are_named(policy, pairs, options, message):
+    with pytest.raises(ValueError, match=message):
+        nb.train_dpo(policy, pairs, **options)
+
+
+def test_doubled_ids_and_a_short_reference_table_are_refused(policy, pairs):
+    id_ = pairs["id"][0]
+    with pytest.raises(ValueError, match=f"`keep` names '{id_}' more than once"):
+        nb.train_dpo(policy, pairs, keep=[id_, id_])
+    table = nb.response_logprobs(policy, pairs, progress=False).iloc[1:]
+    with pytest.raises(ValueError, match="reference table lacks 1 of the 24 pairs"):
+        nb.train_dpo(policy, pairs, reference=table)
