@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from nbkit import world
 from nbkit.world import pool, sft
+from nbkit.world.tokenizer import build_tokenizer
 
 ANSWERS = [
     world.compose(opening, answer, closing)
@@ -20,9 +21,12 @@ ANSWERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(world.WEIGHTS / "medium")
+@pytest.fixture(scope="module", params=["built", *world.SIZES])
+def tokenizer(request):
+    """The tokenizer that the code builds, and the one in each shipped folder."""
+    if request.param == "built":
+        return build_tokenizer()
+    return AutoTokenizer.from_pretrained(world.WEIGHTS / request.param)
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +145,12 @@ def test_seed_n_and_noise_change_only_what_they_should(rows):
     assert few.equals(rows[:40])
     other = world.pairs(40, seed=1).to_pandas()
     assert not set(few.id) & set(other.id)
+    assert not (other.fact == few.fact).all()
     exact = world.pairs(40, seed=0, noise=0).to_pandas()
     assert (exact.id == few.id).all()
     assert not (exact.chosen == few.chosen).all()
+    same = exact.chosen_writer == few.chosen_writer  # each writer's answer is the same
+    assert (exact.chosen == few.chosen)[same].all()
     assert (exact.chosen_score == exact.chosen_reward).all()
     assert not exact.flipped.any()
 
@@ -239,12 +246,33 @@ def test_each_capacity_has_its_own_cliff(greedy):
     assert large[5] < 0.95  # and the tail is hard for all
 
 
-def test_the_policies_speak_well_formed_text(greedy):
+def test_the_pool_holds_well_formed_answers_to_every_fact():
     answers = pool.read_pool()
-    assert len(answers) == 768 * 3
+    assert set(answers) == {(f.key, writer) for f in world.FACTS for writer in pool.WRITERS}
     assert {len(texts) for texts in answers.values()} == {pool.SAMPLES}
-    texts = [text for group in answers.values() for text in group]
-    assert np.mean([text in set(ANSWERS) for text in texts[:2000]]) > 0.97
+    well_formed = set(ANSWERS)
+    for writer in pool.WRITERS:
+        texts = [text for (_, by), group in answers.items() if by == writer for text in group]
+        assert np.mean([text in well_formed for text in texts]) > 0.97
+
+
+def test_each_writer_finds_its_own_answers_the_likeliest():
+    """The pool came from the shipped weights: entropy is less than any cross-entropy."""
+    answers = pool.read_pool()
+    models = {
+        size: AutoModelForCausalLM.from_pretrained(world.WEIGHTS / size) for size in world.SIZES
+    }
+    tokenizer = AutoTokenizer.from_pretrained(world.WEIGHTS / "small")
+    for writer in pool.WRITERS:
+        rows = [
+            {"prompt": fact.prompt, "response": text}
+            for fact in world.FACTS[::12]
+            for text in answers[fact.key, writer][:8]
+        ]
+        ids, weight = sft.tokenize(tokenizer, rows)
+        weight = (weight == 1).float()  # the response alone
+        nll = {size: mean_nll(model, ids, weight) for size, model in models.items()}
+        assert min(nll, key=nll.get) == writer, nll
 
 
 def test_package_data_is_small_and_complete():
@@ -274,8 +302,8 @@ def test_dpo_settings_name_every_size():
 
 
 def test_sft_saves_a_folder_that_loads_and_repeats_itself(tmp_path):
-    sft.main(["small", "--seed", "4", "--steps", "60", "--out", str(tmp_path / "a")])
-    model, tokenizer = sft.train("small", seed=4, steps=60, log_every=0)
+    sft.main(["small", "--seed", "4", "--steps", "40", "--out", str(tmp_path / "a")])
+    model, tokenizer = sft.train("small", seed=4, steps=40, log_every=0)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
     assert all(
         torch.equal(a, b)
