@@ -302,8 +302,8 @@ def test_dpo_settings_name_every_size():
 
 
 def test_sft_saves_a_folder_that_loads_and_repeats_itself(tmp_path):
-    sft.main(["small", "--seed", "4", "--steps", "40", "--out", str(tmp_path / "a")])
-    model, tokenizer = sft.train("small", seed=4, steps=40, log_every=0)
+    sft.main(["small", "--seed", "4", "--steps", "60", "--out", str(tmp_path / "a")])
+    model, tokenizer = sft.train("small", seed=4, steps=60, log_every=0)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
     assert all(
         torch.equal(a, b)

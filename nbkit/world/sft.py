@@ -116,7 +116,7 @@ def save(model, tokenizer, folder: str | Path) -> Path:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        max_new_tokens=16,  # the longest answer has 10 tokens, with its <eos>
+        max_new_tokens=16,  # the longest answer has 11 tokens, with its <eos>
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
