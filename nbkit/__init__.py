@@ -29,6 +29,7 @@ _HOME = {
     "win_rate": "nbkit.evaluate",
     "preference_accuracy": "nbkit.evaluate",
     "mean_interval": "nbkit.evaluate",
+    "seed_interval": "nbkit.evaluate",
     "rank_correlation": "nbkit.evaluate",
     "jaccard": "nbkit.evaluate",
     "overlap": "nbkit.evaluate",

@@ -177,6 +177,18 @@ def mean_interval(values, confidence: float = 0.95) -> tuple[float, float, float
     return float(values.mean()), float(low), float(high)
 
 
+def seed_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean over repeated runs (training seeds) and its Student-t interval. Unlike a bootstrap it
+    is honest for a handful of runs; one run has no interval: (value, nan, nan)."""
+    values = np.asarray(values, float)
+    if len(values) == 0:
+        raise ValueError("The mean of no runs is not defined: got an empty list.")
+    if len(values) == 1:
+        return float(values[0]), float("nan"), float("nan")
+    reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+
+
 def _rewards(judge, prompts, responses) -> np.ndarray:
     rewards = np.array([float(judge(p, r)) for p, r in zip(prompts, responses, strict=True)])
     bad = np.flatnonzero(~np.isfinite(rewards))

@@ -124,7 +124,8 @@ def train_dpo(
         ValueError: an unknown loss or order; ids in `keep` that are not in `pairs`, or twice; a
             reference table that lacks pairs; nothing left to train on.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("policy", "pairs", "keep", "trace")}
+    inputs = ("policy", "pairs", "keep", "reference", "trace")
+    settings = {name: value for name, value in locals().items() if name not in inputs}
     if loss not in LOSSES:
         raise ValueError(f"loss={loss!r}; expected one of {', '.join(LOSSES)}.")
     if order not in ("shuffled", "given"):
@@ -155,7 +156,7 @@ def train_dpo(
         dataloader_pin_memory=policy.device.type == "cuda", disable_tqdm=True,
         save_strategy="no", report_to="none",
     )  # fmt: skip
-    callbacks = [_Progress()] if progress else []
+    callbacks = [_LogLastStep(), *([_Progress()] if progress else [])]
     tracer = _Tracer(learner, trace, trace_reference, beta, trace_every, max_length)
     if trace is not None:
         callbacks.append(tracer)
@@ -267,6 +268,14 @@ class _SimPOTrainer(CPOTrainer):
             out[f"{side}_input_ids"], out[f"{side}_attention_mask"] = ids, [1] * len(ids)
             out[f"{side}_labels"] = [-100] * len(row["prompt_ids"]) + row[f"{side}_ids"]
         return out
+
+
+class _LogLastStep(TrainerCallback):
+    """The history ends with the last step, however few there are."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == state.max_steps:
+            control.should_log = True
 
 
 class _Progress(TrainerCallback):

@@ -106,6 +106,16 @@ def test_intervals_cover_as_often_as_they_say():
         evaluate.mean_interval([])
 
 
+def test_seed_intervals_cover_with_few_runs():
+    draw = np.random.default_rng(0)
+    runs = [evaluate.seed_interval(draw.normal(1.0, 2.0, size=4)) for _ in range(400)]
+    assert 0.92 <= np.mean([low <= 1.0 <= high for _, low, high in runs]) <= 0.98
+    value, low, high = evaluate.seed_interval([0.6])
+    assert value == 0.6 and np.isnan([low, high]).all()
+    with pytest.raises(ValueError, match="mean of no runs"):
+        evaluate.seed_interval([])
+
+
 def test_preference_accuracy_on_held_out_pairs(policy):
     pairs = world.pairs(60, seed=2, part="validation")
     other = nb.load_policy("world/large", device="cpu")

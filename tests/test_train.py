@@ -173,6 +173,12 @@ def test_trace_follows_each_pair(policy, pairs):
     assert margin.abs().max() > 0.01
 
 
+def test_history_ends_with_the_last_step(policy, pairs):
+    for log_every, steps in ((4, [4, 6]), (3, [3, 6]), (100, [6])):
+        history = nb.train_dpo(policy, pairs, **{**STEPS, "log_every": log_every}).history
+        assert history.step.tolist() == steps
+
+
 def test_reference_may_be_a_policy_or_a_table(policy, pairs):
     other = nb.load_policy("world/medium", device="cpu")
     table = nb.response_logprobs(other, pairs, progress=False)
