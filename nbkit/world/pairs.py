@@ -28,7 +28,8 @@ def pairs(
     """`n` preference pairs, as a Dataset. The same arguments give the same rows anywhere.
 
     part: "train" or "validation"; their facts are disjoint, and both from those of "test".
-    noise: standard deviation of the judge's error (reward units). 0 gives no wrong label.
+    noise: standard deviation of the judge's error (reward units). 0 gives no wrong label; the
+        default flips about 13%.
     rungs: six weights, the share of prompts from each rung; None is uniform.
 
     Columns: id, prompt, chosen, rejected (str); chosen_score >= rejected_score, the judge's.
