@@ -7,6 +7,7 @@ go through the tokenizer's chat template. A test compares every id with TRL's ow
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000
     Args:
         tokenizer: a transformers tokenizer. Plain-text pairs need its `eos_token`, conversational
             pairs its chat template.
-        pairs: Dataset with `id, prompt, chosen, rejected` (see `nbkit.load_pairs`).
+        pairs: Dataset with `id, prompt, chosen, rejected` (see `nbkit.load_pairs`). Columns `tools`
+            and `chat_template_kwargs` of conversations go to the chat template, as in TRL.
         batch_size: rows given to the tokenizer at a time.
 
     Returns:
@@ -56,7 +58,7 @@ def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000
     out, cut = [], []
     for start in range(0, len(pairs), batch_size):
         rows = pairs[start : start + batch_size]
-        prompts, chosen, rejected = to_ids(rows["prompt"], rows["chosen"], rows["rejected"])
+        prompts, chosen, rejected = to_ids(rows)
         for id_, p, c, r in zip(rows["id"], prompts, chosen, rejected, strict=True):
             boundary = min(common_prefix(p, c), common_prefix(p, r))
             if boundary < len(p):
@@ -110,11 +112,13 @@ def check_vocabulary(token_pairs: list[TokenPair], rows: int) -> None:
 
 def why_unscored(pair: TokenPair, max_length: int | None) -> str | None:
     """Why this pair cannot be scored, or None: prompt + longer response exceeds `max_length`
-    tokens (nbkit never truncates), or a response has no token of its own."""
+    tokens (nbkit never truncates), or a response has no token of its own that a token precedes."""
     if max_length is not None and pair.longest > max_length:
         return f"{pair.longest} tokens, more than {max_length}"
     if not pair.chosen or not pair.rejected:
         return "a response has no token of its own"
+    if not pair.prompt and min(len(pair.chosen), len(pair.rejected)) == 1:
+        return "a response of one token after an empty prompt: nothing predicts it"
     return None
 
 
@@ -127,12 +131,14 @@ def _text_ids(tokenizer):
             "token that ends an answer."
         )
 
-    def to_ids(prompts, chosen, rejected):
+    def to_ids(rows):
+        prompts = list(rows["prompt"])
+
         def full(responses):
             ended = (r if r.endswith(eos) else r + eos for r in responses)
             return tokenizer([p + r for p, r in zip(prompts, ended, strict=True)])["input_ids"]
 
-        return tokenizer(list(prompts))["input_ids"], full(chosen), full(rejected)
+        return tokenizer(prompts)["input_ids"], full(rows["chosen"]), full(rows["rejected"])
 
     return to_ids
 
@@ -140,22 +146,40 @@ def _text_ids(tokenizer):
 def _chat_ids(tokenizer):
     _require_chat_template(tokenizer)
 
-    def to_ids(prompts, chosen, rejected):
-        def full(responses):
-            return _apply_template(
-                tokenizer, [p + r for p, r in zip(prompts, responses, strict=True)]
-            )
+    def to_ids(rows):
+        settings = _template_settings(rows)
 
-        asked = _apply_template(tokenizer, prompts, add_generation_prompt=True)
-        return asked, full(chosen), full(rejected)
+        def full(responses):
+            whole = [p + r for p, r in zip(rows["prompt"], responses, strict=True)]
+            return _apply_template(tokenizer, whole, settings)
+
+        asked = _apply_template(tokenizer, rows["prompt"], settings, add_generation_prompt=True)
+        return asked, full(rows["chosen"]), full(rows["rejected"])
 
     return to_ids
 
 
-def _apply_template(tokenizer, conversations, **kwargs) -> list[list[int]]:
-    return tokenizer.apply_chat_template(
-        list(conversations), tokenize=True, return_dict=True, **kwargs
-    )["input_ids"]
+def _template_settings(rows) -> list[dict] | None:
+    """For each row what it tells the chat template, as TRL reads it; None if no row says a word."""
+    if "tools" not in rows and "chat_template_kwargs" not in rows:
+        return None
+    nothing = [None] * len(rows["prompt"])
+    settings = []
+    for tools, more in zip(rows.get("tools", nothing), rows.get("chat_template_kwargs", nothing)):
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+        settings.append({"tools": tools, **(more or {})})
+    return settings
+
+
+def _apply_template(tokenizer, conversations, settings=None, **kwargs) -> list[list[int]]:
+    def ids(what, **more):
+        return tokenizer.apply_chat_template(
+            what, tokenize=True, return_dict=True, **kwargs, **more
+        )["input_ids"]
+
+    if settings is None:
+        return ids(list(conversations))
+    return [ids(c, **more) for c, more in zip(conversations, settings, strict=True)]
 
 
 def _require_chat_template(tokenizer):
