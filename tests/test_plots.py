@@ -106,6 +106,13 @@ def test_margins_of_several_with_missing_scores(ax):
     assert legend_texts(ax) == expected
 
 
+def test_each_distribution_is_in_per_cent_of_its_own_pairs(ax):
+    plots.margins({"few": pd.Series([0.5]), "many": pd.Series([0.5, 0.5, 1.5, 1.5])}, ax,
+                  bins=[0, 1, 2])
+    peaks = [max(y for _, y in drawn.get_paths()[0].vertices) for drawn in ax.collections]
+    assert sorted(peaks) == [50, 100]
+
+
 def test_a_margin_of_exactly_zero_is_not_above_zero(ax):
     plots.margins(pd.Series([0.0, 0.0, 0.0, 1.0], name="m"), ax)
     assert legend_texts(ax) == ["m: 25% above 0"]
