@@ -186,6 +186,11 @@ def by_row(trace):
     return ((change.chosen_logp < 0) & (change.margin > 0)).mean()
 
 
+def first_two_steps(trace):
+    steps = sorted(trace.step.unique())[:2]
+    return displacement_with_merge(trace[trace.step.isin(steps)])
+
+
 def margin_above_zero(trace):
     last = trace.sort_values("step").groupby("id").last()
     return ((changes(trace).chosen_logp < 0) & (last.margin > 0)).mean()
@@ -296,6 +301,7 @@ WRONG = {
         (lambda t: displacement_with_merge(t) * 100, "in per cent"),
         (over_rows, "rows were counted instead"),
         (by_row, "come in any order"),
+        (first_two_steps, ""),  # no usual mistake, but wrong
         (margin_above_zero, "at the end was compared with 0"),
         (lambda t: changes(t).chosen_logp.mean() < 0 < changes(t).margin.mean(), "share of pairs"),
         (lambda t: (changes(t).chosen_logp < 0) & (changes(t).margin > 0), "share of pairs"),
@@ -415,6 +421,12 @@ def test_a_function_that_changes_its_arguments_does_not_spoil_the_check():
         return beta * (chosen - rejected)
 
     assert exercises.check_implicit_margin(changes_them).passed
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_trace_surely_has_its_last_step_first(seed):
+    steps = [trace.step for (trace,) in dpo.DISPLACEMENT.draw(np.random.default_rng(seed))]
+    assert any(step.iloc[0] == step.max() and step.iloc[-1] == step.min() for step in steps)
 
 
 def test_the_right_solutions_are_nbkits_conventions():

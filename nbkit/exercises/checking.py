@@ -110,14 +110,13 @@ def check(exercise: Exercise, learner: Callable, seed: int | None = None) -> Res
 
 
 def same(answer, expected) -> bool:
-    """Equal in shape and, for numbers, within float32 rounding; inf equals inf, NaN equals NaN."""
+    """Equal in shape and, for numbers, within float32 rounding."""
     answer, expected = (np.asarray(_plain(value)) for value in (answer, expected))
     if answer.shape != expected.shape:
         return False
     if answer.dtype.kind in "OUS" or expected.dtype.kind in "OUS":
         return answer.tolist() == expected.tolist()
-    return np.allclose(answer.astype(float), expected.astype(float), rtol=1e-4, atol=1e-5,
-                       equal_nan=True)
+    return np.allclose(answer.astype(float), expected.astype(float), rtol=1e-4, atol=1e-5)
 
 
 # Reading answers ---------------------------------------------------------------------------------
