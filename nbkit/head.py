@@ -35,15 +35,18 @@ def target_logps(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tens
             total *= (top - new_top).exp_()[:, 0]
             total += z.sub_(new_top).exp_().sum(1)
             top = new_top
-        target_logit = (h * weight[targets[start : start + rows]]).sum(1, dtype=torch.float32)
+        target_logit = (h.float() * weight[targets[start : start + rows]].float()).sum(1)
         logps[start : start + rows] = target_logit - top[:, 0] - total.log()
     return logps
 
 
 def why_not_plain(model) -> str | None:
     """None when the logits of `model` (a transformers causal LM) are exactly hidden @ weight.T;
-    else the reason why they are not."""
+    else the reason why they are not. The last word has a measurement: scales and caps have too many
+    names to know them all."""
     head, config = model.get_output_embeddings(), model.config.get_text_config()
+    if model.base_model is model:
+        return "its backbone cannot be called without the head"
     if type(head) is not torch.nn.Linear:
         return f"its LM head is a {type(head).__name__}"
     if head.bias is not None:
@@ -54,4 +57,23 @@ def why_not_plain(model) -> str | None:
     ):  # fmt: skip
         if getattr(config, name, None) not in (None, 1.0):
             return f"its config scales or caps the logits ({name})"
-    return None
+    return _measured_difference(model, head)
+
+
+def _measured_difference(model, head) -> str | None:
+    """One tiny forward pass: its logits against hidden @ weight.T."""
+    backbone = []
+    hook = model.base_model.register_forward_hook(lambda *call: backbone.append(call[-1]))
+    try:
+        with torch.no_grad():
+            ids = torch.arange(8, device=head.weight.device)[None]
+            logits = model(input_ids=ids, use_cache=False).logits
+            plain = head(backbone[-1].last_hidden_state)
+    finally:
+        hook.remove()
+    precision = 1e-4 if head.weight.dtype == torch.float32 else 1e-2
+    if logits.shape == plain.shape:
+        difference = (logits - plain).abs().max()
+        if difference <= precision * plain.abs().max():
+            return None
+    return "its logits are not hidden @ weight.T"
