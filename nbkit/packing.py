@@ -20,6 +20,8 @@ from transformers import AttentionInterface
 from nbkit.tokens import TokenPair
 
 ATTENTION = "nbkit_packed"
+# What models hand to their attention that changes its result (gpt-oss: sinks; Gemma 2: softcap).
+CHANGES_ATTENTION = ("s_aux", "softcap", "position_bias")
 _current = threading.local()
 
 
@@ -120,6 +122,8 @@ def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwa
 
     query [1, heads, T, d], key and value [1, kv heads, T, d] -> output [1, T, heads, d], None.
     """
+    if unknown := sorted(name for name in CHANGES_ATTENTION if kwargs.get(name) is not None):
+        raise NotImplementedError(f"packed attention knows no {', '.join(unknown)}")
     row = _current.row
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         if _current.layout is None:  # made at the first layer, used by all
