@@ -54,14 +54,23 @@ def score_tokens(
     """
     if path not in ("auto", "packed", "padded"):
         raise ValueError(f"path={path!r}; expected 'auto', 'packed' or 'padded'.")
-    longest = max((p.longest for p in token_pairs), default=0)
+    if not token_pairs:
+        return
+    longest = max(p.longest for p in token_pairs)
     reason = why_not_packed(policy, longest) if path != "padded" else None
     if path == "packed" and reason:
         raise ValueError(f"The packed path cannot serve {policy.name!r}: {reason}.")
     budget = budget or BUDGET.get(policy.device.type, BUDGET["cuda"])
     passes = _padded if path == "padded" or reason else _packed
-    with policy.ready(), torch.inference_mode():
-        yield from passes(policy, token_pairs, budget)
+    steps = passes(policy, token_pairs, budget)
+    while True:
+        # Left before each `yield`: between two passes the caller may use the model, or switch the
+        # adapter that this policy shares with another.
+        with policy.ready(), torch.inference_mode():
+            scored = next(steps, None)
+        if scored is None:
+            return
+        yield scored
 
 
 def why_not_packed(policy: Policy, longest: int) -> str | None:
@@ -69,8 +78,9 @@ def why_not_packed(policy: Policy, longest: int) -> str | None:
     the reason why not. The last word has a measurement: a tiny pair through both paths."""
     model = policy.causal_lm
     config = model.config.get_text_config()
-    if reason := why_not_plain(model):
-        return reason
+    with policy.ready():
+        if reason := why_not_plain(model):
+            return reason
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention cannot be exchanged"
     if getattr(config, "attn_logit_softcapping", None):
@@ -98,9 +108,11 @@ def _packed(policy, token_pairs, budget):
         yield Scored(indices, row.owners.cpu(), logps.cpu())
 
 
-def _padded(policy, token_pairs, budget):
+def _padded(policy, token_pairs, budget, plain=None):
+    """`plain`: whether the logits are hidden @ weight.T; found out if not given."""
     model = policy.causal_lm
-    plain = why_not_plain(model) is None
+    if plain is None:
+        plain = why_not_plain(model) is None
     if not plain:  # the model's own head makes [tokens, vocabulary] logits: keep that matrix small
         budget = min(budget, 2**26 // model.config.get_text_config().vocab_size)
     for indices in _plan_padded(token_pairs, budget):
@@ -149,14 +161,17 @@ def _pad(token_pairs, indices, pad_id):
 
 
 def _measured_difference(policy: Policy) -> str | None:
-    """Score one tiny pair of random tokens through both paths."""
+    """Score one tiny pair of random tokens, packed, and by the model's own forward pass."""
     draw = random.Random(0)
     vocabulary = policy.causal_lm.get_input_embeddings().weight.shape[0]
     prompt, chosen, rejected = ([draw.randrange(vocabulary) for _ in range(n)] for n in (5, 4, 6))
     probe = [TokenPair("probe", prompt, chosen, rejected)]
     with policy.ready(), torch.inference_mode():
-        packed = next(_packed(policy, probe, 64))
-        padded = next(_padded(policy, probe, 64))
+        try:
+            packed = next(_packed(policy, probe, 64))
+        except (RuntimeError, TypeError) as error:
+            return f"its packed pass fails ({error})"
+        padded = next(_padded(policy, probe, 64, plain=False))
     difference = (packed.logps - padded.logps).abs().max().item()
     allowed = 1e-3 if policy.dtype == torch.float32 else 0.25
     if difference <= allowed:
