@@ -36,6 +36,11 @@ class Policy:
     adapter_enabled: bool = True
 
     def __post_init__(self):
+        if self.has_adapter and self.model.active_peft_config.is_prompt_learning:
+            raise ValueError(
+                f"Policy {self.name!r} has a prompt-learning adapter (prefix or prompt tuning). "
+                "nbkit scores with adapters that live in the model's layers, such as LoRA."
+            )
         self.model.eval()
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -76,14 +81,25 @@ class Policy:
     def ready(self):
         """Inside the block the model is in eval mode (dropout off), its adapter as this policy
         wants it; afterwards everything is as before."""
-        training = self.model.training
+        modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
-        switched_off = self.has_adapter and not self.adapter_enabled
         try:
-            with self.model.disable_adapter() if switched_off else contextlib.nullcontext():
+            with self._adapter_off() if not self.adapter_enabled else contextlib.nullcontext():
                 yield self
         finally:
-            self.model.train(training)
+            for module, training in modes.items():
+                module.training = training
+
+    @contextlib.contextmanager
+    def _adapter_off(self):
+        # peft makes the adapter trainable when it switches it on again
+        trainable = {p: p.requires_grad for p in self.model.parameters()}
+        try:
+            with self.model.disable_adapter():
+                yield
+        finally:
+            for parameter, flag in trainable.items():
+                parameter.requires_grad_(flag)
 
     def __repr__(self):
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
