@@ -20,6 +20,13 @@ import torch
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
 
+# Settings that say where a model came from or how it is used, not what it computes (the dtype is
+# hashed with the weights).
+NO_PART = {
+    "transformers_version", "_name_or_path", "_attn_implementation_internal", "architectures",
+    "dtype", "use_cache", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+}  # fmt: skip
+
 
 class LogprobCache:
     """Rows of a log-prob table by pair hash, in the subfolder of one policy."""
@@ -54,15 +61,23 @@ def hash_pair(pair: TokenPair) -> str:
 
 
 def hash_weights(policy: Policy) -> str:
-    """Hash of the configuration, the dtype and every weight that takes part in a forward pass."""
+    """Hash of all that decides a forward pass: the configuration, the adapters with their settings
+    and whether they are on, the dtype and every weight."""
     digest = hashlib.sha256()
-    config = policy.causal_lm.config.to_dict()
-    ignored = {"transformers_version", "_name_or_path", "_attn_implementation_internal"}
-    settings = sorted((k, str(v)) for k, v in config.items() if k not in ignored)
-    digest.update(repr((settings, policy.adapter_enabled)).encode())
+    adapters = policy.model.peft_config if policy.has_adapter else {}
+    active = list(policy.model.active_adapters) if policy.has_adapter else []
+    configs = [policy.causal_lm.config, *(adapters[name] for name in sorted(adapters))]
+    settings = [_settings(config.to_dict()) for config in configs]
+    digest.update(repr((settings, sorted(adapters), active, policy.adapter_enabled)).encode())
     with torch.no_grad():
         for name, tensor in sorted(policy.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             raw = tensor.detach().contiguous().flatten().view(torch.uint8).cpu()
             digest.update(memoryview(raw.numpy()))
     return digest.hexdigest()[:32]
+
+
+def _settings(config: dict) -> list[tuple[str, str]]:
+    """The settings of a configuration as text that is the same in every process."""
+    listed = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+    return sorted((k, str(v)) for k, v in listed.items() if k not in NO_PART)
