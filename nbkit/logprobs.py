@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def response_logprobs(
         (scored tokens). `table.attrs["policy"]` and `["dtype"]` say what scored.
 
     Raises:
-        ValueError: no pairs; a tokenizer that does not fit; a path that the model cannot take.
+        ValueError: no pairs; an id twice; a tokenizer that does not fit; a path that the model
+            cannot take.
     """
     token_pairs, left_out = _tokenize(policy, pairs, max_length)
     store = LogprobCache(cache, policy) if cache is not None else None
@@ -80,28 +82,28 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
 
     Returns:
         tidy DataFrame with columns `id, side ("chosen" or "rejected"), position (0 is the first
-        response token), token (its text), token_id, logp` (nats).
+        response token), token (its text), token_id, logp` (nats), in the order of `pairs`.
     """
     token_pairs, _ = _tokenize(policy, pairs, max_length)
-    frames = []
+    frames = {}
     for scored in score_tokens(policy, token_pairs):
         for i in scored.pairs:
             pair = token_pairs[i]
             for n, (side, ids) in enumerate((("chosen", pair.chosen), ("rejected", pair.rejected))):
                 first = 0 if pair.prompt else 1
-                frames.append(
-                    pd.DataFrame(
-                        dict(
-                            id=pair.id,
-                            side=side,
-                            position=range(first, len(ids)),
-                            token=token_pieces(policy.tokenizer, ids[first:]),
-                            token_id=ids[first:],
-                            logp=scored.logps[scored.owners == 2 * i + n].double().numpy(),
-                        )
+                frames[2 * i + n] = pd.DataFrame(
+                    dict(
+                        id=pair.id,
+                        side=side,
+                        position=range(first, len(ids)),
+                        token=token_pieces(policy.tokenizer, ids[first:]),
+                        token_id=ids[first:],
+                        logp=scored.logps[scored.owners == 2 * i + n].double().numpy(),
                     )
                 )
-    return pd.concat(frames, ignore_index=True)
+    if not frames:  # every pair was left out
+        return pd.DataFrame(columns=["id", "side", "position", "token", "token_id", "logp"])
+    return pd.concat([frames[i] for i in sorted(frames)], ignore_index=True)
 
 
 class _Sums:
@@ -150,9 +152,16 @@ def _tokenize(policy, pairs, max_length):
     """Token pairs that can be scored, and for each of the others (by id) why not."""
     if not len(pairs):
         raise ValueError("There are no pairs to score: got a data set of 0 rows.")
+    if twice := [id_ for id_, count in Counter(map(str, pairs["id"])).items() if count > 1]:
+        raise ValueError(
+            f"{len(twice)} ids occur more than once (first: {twice[0]!r}), so the rows of a table "
+            "could not be told apart. `nb.load_pairs` finds such pairs; give each its own id."
+        )
+    if max_length is None:
+        max_length = policy.max_length
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
-    reasons = {p.id: why_unscored(p, max_length or policy.max_length) for p in token_pairs}
+    reasons = {p.id: why_unscored(p, max_length) for p in token_pairs}
     left_out = {id_: reason for id_, reason in reasons.items() if reason}
     if left_out:
         id_, reason = next(iter(left_out.items()))
