@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -134,8 +135,8 @@ def load_policy(
 
     Raises:
         FileNotFoundError: no such world size, folder or reachable hub id.
-        ValueError: weights that are not safetensors, or a model that needs remote code. nbkit
-            runs neither pickles nor code from a hub.
+        ValueError: weights that are not safetensors, are damaged or lack tensors; a model that
+            needs remote code. nbkit runs neither pickles nor code from a hub.
     """
     device = torch.device(device) if device is not None else default_device()
     if dtype is None:
@@ -146,16 +147,17 @@ def load_policy(
         options, dtype=dtype, use_safetensors=True, attn_implementation=attn_implementation
     )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        adapter = Path(source) / "adapter_config.json"
-        if adapter.is_file():
-            from peft import AutoPeftModelForCausalLM
-
-            model = AutoPeftModelForCausalLM.from_pretrained(source, **model_options)
+        if (Path(source) / "adapter_config.json").is_file():
+            model, tokenizer = _load_adapter(Path(source), options, model_options)
         else:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
             AutoConfig.from_pretrained(source, **options)  # a clear error before any download
-            model = AutoModelForCausalLM.from_pretrained(source, **model_options)
-    except (OSError, ValueError) as error:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                source, output_loading_info=True, **model_options
+            )
+            if missing := sorted(info["missing_keys"]):  # transformers has made them up
+                raise ValueError(f"its weights lack {len(missing)} tensors (first: {missing[0]})")
+    except (OSError, ValueError, SafetensorError) as error:
         raise _explain(str(name), source, error) from error
     return Policy(model.to(device), tokenizer, name=str(name))
 
@@ -188,6 +190,20 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def _load_adapter(folder: Path, options, model_options):
+    """The peft model of an adapter folder, and the folder's tokenizer or else its base's."""
+    from peft import AutoPeftModelForCausalLM, PeftConfig
+
+    if not (folder / "adapter_model.safetensors").is_file():  # peft would unpickle another file
+        raise OSError(f"no file adapter_model.safetensors in {folder}")
+    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    if not base:
+        raise ValueError('adapter_config.json names no base model ("base_model_name_or_path")')
+    own = (folder / "tokenizer_config.json").is_file()
+    tokenizer = AutoTokenizer.from_pretrained(str(folder) if own else base, **options)
+    return AutoPeftModelForCausalLM.from_pretrained(str(folder), **model_options), tokenizer
+
+
 def _resolve(name: str) -> str:
     """Where transformers finds `name`: the shipped folder of a world model, or `name` itself."""
     if not name.startswith("world/"):
@@ -209,13 +225,15 @@ def _explain(name: str, source: str, error: Exception) -> Exception:
             "code. Use a model that transformers supports by itself, or load it on your own and "
             "pass `nb.Policy(model, tokenizer)`."
         )
-    if "safetensors" in text:
+    if "safetensors" in text and isinstance(error, OSError):
         return ValueError(
             f"{name!r} has no safetensors weights, and nbkit does not unpickle weights. Convert "
             "them once where you trust them (`model.save_pretrained(folder)`) and load that folder."
         )
     if Path(source).is_dir():
         return ValueError(f"The folder {name!r} is no complete saved model: {text}")
+    if isinstance(error, ValueError) and "weights lack" in text:
+        return ValueError(f"{name!r} is no complete causal language model: {text}")
     return FileNotFoundError(
         f"{name!r} is neither a folder here nor a hub model that can be reached (offline, "
         "misspelt, or gated?). To work offline, pass a folder written by "
