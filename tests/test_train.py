@@ -1,6 +1,10 @@
 """Training: the same updates as TRL and as a loop by hand, in the order that was asked for."""
 
+import contextlib
 import copy
+import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -10,6 +14,7 @@ from trl import DPOConfig, DPOTrainer
 
 import nbkit as nb
 from nbkit import world
+from nbkit.train.callbacks import LogLastStep
 
 STEPS = dict(beta=0.5, learning_rate=1e-3, batch_size=4, log_every=1, progress=False, epochs=1)
 
@@ -199,6 +204,79 @@ def test_lora_trains_the_adapter_only(policy, pairs):
     assert again.policy.model is run.policy.model
     assert list(again.policy.model.peft_config) == ["default"]
     assert again.history.margin[0] != pytest.approx(0, abs=1e-3)
+
+
+def test_lora_starts_by_the_seed(policy, pairs):
+    one, same, other = (
+        nb.train_dpo(policy, pairs, lora=4, order="given", seed=seed, **STEPS).history.loss.tolist()
+        for seed in (1, 1, 2)
+    )
+    assert one == same
+    assert one != other
+
+
+def test_a_bfloat16_policy_trains_its_adapter(pairs):
+    half = nb.load_policy("world/small", device="cpu", dtype="bfloat16")
+    run = nb.train_dpo(half, pairs, lora=4, **{**STEPS, "learning_rate": 1e-2})
+    assert run.policy.dtype == torch.bfloat16
+    assert run.history.loss[0] == pytest.approx(0.693, abs=0.05)  # two roundings of bfloat16
+    assert run.history.margin.iloc[-1] > 0.05
+
+
+KILLED_RUN = """
+import os, signal, sys
+import nbkit as nb
+from nbkit.train import callbacks
+
+record = callbacks.Tracer.record
+def record_then_die(self, step):
+    record(self, step)
+    if step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+callbacks.Tracer.record = record_then_die
+pairs = nb.world.pairs(24, seed=5)
+nb.train_dpo(nb.load_policy("world/small", device="cpu"), pairs, checkpoints=sys.argv[1],
+             checkpoint_every=2, trace=pairs, trace_every=1, seed=4, beta=0.5, learning_rate=1e-3,
+             batch_size=4, log_every=1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_killed_run_goes_on_to_the_same_result(policy, pairs, tmp_path):
+    """Six steps; killed for real after the fifth, saved at the second and fourth."""
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, tmp_path], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    how = dict(STEPS, trace=pairs, trace_every=1, seed=4, checkpoint_every=2)
+    whole = nb.train_dpo(policy, pairs, **how)
+    seen = []
+    with watch_steps(seen):
+        resumed = nb.train_dpo(policy, pairs, checkpoints=tmp_path, **how)
+        assert seen == [5, 6]
+        again = nb.train_dpo(policy, pairs, checkpoints=tmp_path, **how)
+        assert seen == [5, 6]  # finished before: nothing is trained anew
+        other = nb.train_dpo(policy, pairs, checkpoints=tmp_path, **{**how, "seed": 5})
+        assert seen == [5, 6, 1, 2, 3, 4, 5, 6]
+    for run in (resumed, again):
+        pd.testing.assert_frame_equal(run.history, whole.history, atol=1e-6)
+        pd.testing.assert_frame_equal(run.trace, whole.trace, atol=1e-5)
+        pd.testing.assert_frame_equal(
+            final_logps(run.policy, pairs), final_logps(whole.policy, pairs), atol=1e-5
+        )
+    assert other.history.loss.tolist() != whole.history.loss.tolist()
+
+
+@contextlib.contextmanager
+def watch_steps(seen):
+    """Notes the number of every optimizer step."""
+    on_step_end = LogLastStep.on_step_end
+
+    def noted(self, args, state, control, **kwargs):
+        seen.append(state.global_step)
+        on_step_end(self, args, state, control, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogLastStep, "on_step_end", noted)
+        yield
 
 
 def test_copy_model_false_trains_in_place(pairs):

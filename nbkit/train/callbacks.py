@@ -1,0 +1,83 @@
+"""What happens beside the updates: the progress bar, the log's last row, the per-pair trace."""
+
+from __future__ import annotations
+
+import os
+
+import pandas as pd
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from nbkit.logprobs import response_logprobs
+from nbkit.scores import implicit_margin, length_normalized_margin
+
+
+class LogLastStep(TrainerCallback):
+    """The history ends with the last step, however few there are."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == state.max_steps:
+            control.should_log = True
+
+
+class Progress(TrainerCallback):
+    """One bar over the optimizer steps, with the last logged loss and margin."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = tqdm(total=state.max_steps, unit=" steps", desc="training", delay=1)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(1)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+class Tracer(TrainerCallback):
+    """Scores the followed pairs before training, every so many steps and at the end. With a
+    folder, what is recorded is kept there, and a resumed run begins with it."""
+
+    def __init__(self, learner, pairs, reference, beta, every, max_length, folder=None):
+        self.learner, self.pairs, self.reference = learner, pairs, reference
+        self.beta, self.every, self.max_length = beta, every, max_length
+        self.folder = folder
+        self.tables = {}
+
+    def record(self, step):
+        if step in self.tables:
+            return
+        table = response_logprobs(
+            self.learner, self.pairs, max_length=self.max_length, progress=False
+        )
+        if self.reference is None:
+            margin = length_normalized_margin(table, self.beta)
+        else:
+            margin = implicit_margin(table, self.reference, self.beta)
+        self.tables[step] = table[["chosen_logp", "rejected_logp"]].assign(margin=margin)
+        if self.folder:
+            unfinished = self.folder / "trace.tmp"
+            self.tables[step].to_parquet(unfinished)
+            os.replace(unfinished, self.folder / f"trace-{step}.parquet")
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept = {int(f.stem.partition("-")[2]): f for f in self.folder.glob("trace-*.parquet")}
+            before = [step for step in sorted(kept) if step <= state.global_step]
+            self.tables = {step: pd.read_parquet(kept[step]) for step in before}
+        if state.global_step == 0:
+            self.record(0)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.every == 0:
+            self.record(state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.record(state.global_step)
+
+    def frame(self):
+        return pd.concat(self.tables, names=["step", "id"]).reset_index()

@@ -1,0 +1,144 @@
+"""TRL's trainers, on rows that nbkit has tokenised and whose reference log-probs it has computed.
+
+The only module that imports trl: a rename upstream is repaired here.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import torch
+from transformers import PrinterCallback
+from trl import DPOConfig, DPOTrainer
+from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+from nbkit.head import why_not_plain
+
+# nbkit's name of a loss -> TRL's
+LOSSES = {"sigmoid": "sigmoid", "ipo": "ipo", "hinge": "hinge", "slic": "hinge", "simpo": "simpo"}
+LOGITS_BYTES = 2**28
+
+
+def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **options):
+    """A TRL trainer for `loss`.
+
+    Args:
+        loss: a key of `LOSSES`.
+        model, tokenizer: what is trained, and its tokenizer.
+        data: Dataset with `prompt_ids, chosen_ids, rejected_ids` and, for a loss with a reference,
+            `ref_chosen_logps, ref_rejected_logps`.
+        callbacks: of transformers' trainer.
+        simpo_gamma: SimPO's target margin.
+        **options: fields of TRL's DPOConfig, or of its CPOConfig for SimPO.
+    """
+    options = dict(
+        dict(bf16=False, activation_checkpointing=False, disable_tqdm=True, report_to="none"),
+        loss_type=LOSSES[loss], **options,
+    )  # fmt: skip
+    if loss == "simpo":
+        config = CPOConfig(simpo_gamma=simpo_gamma, cpo_alpha=0.0, **options)
+        trainer_class = ReadySimPOTrainer
+    else:
+        config = DPOConfig(precompute_ref_log_probs=True, **options)
+        trainer_class = ReadyDPOTrainer
+    trainer = trainer_class(
+        model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=callbacks
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def strip(model):
+    """Take off what TRL hung on a model: its fused head, and its copy of an adapter."""
+    has_adapter = hasattr(model, "peft_config")
+    (model.get_base_model() if has_adapter else model).__dict__.pop("forward", None)
+    if has_adapter and "ref" in model.peft_config:
+        model.delete_adapter("ref")
+
+
+class ReadyDPOTrainer(DPOTrainer):
+    """TRL's DPO trainer on rows that are tokenised and carry reference log-probs already, without
+    what costs a small model more than its own arithmetic."""
+
+    def __init__(self, model, **kwargs):
+        super().__init__(model, data_collator=_collate, **kwargs)
+        causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+        if why_not_plain(causal_lm) is None:
+            causal_lm.forward = _forward_on_responses(causal_lm, causal_lm.forward)
+
+    def _prepare_dataset(self, dataset, *args):
+        return dataset
+
+    def _precompute_ref_logps(self, dataset, *args):
+        return dataset
+
+    def create_model_card(self, *args, **kwargs):
+        pass  # of a checkpoint
+
+    def floating_point_ops(self, inputs):
+        return 0  # walks over all parameters at every step, for a figure nobody reads here
+
+
+def _collate(rows):
+    """TRL's preference batch, chosen rows first: `input_ids, attention_mask, completion_mask`
+    [2 B, T], right-padded, and the reference log-probs [B]."""
+    prompts = torch.tensor([len(row["prompt_ids"]) for row in rows] * 2)[:, None]
+    sequences = [
+        torch.tensor(row["prompt_ids"] + row[side])
+        for side in ("chosen_ids", "rejected_ids")
+        for row in rows
+    ]
+    lengths = torch.tensor([len(s) for s in sequences])[:, None]
+    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+    position = torch.arange(ids.shape[1])
+    real = position < lengths
+    batch = {
+        "input_ids": ids,
+        "attention_mask": real.long(),
+        "completion_mask": (real & (position >= prompts)).long(),
+    }
+    for column in ("ref_chosen_logps", "ref_rejected_logps"):
+        batch[column] = torch.tensor([row[column] for row in rows])
+    return batch
+
+
+def _forward_on_responses(causal_lm, fused_forward):
+    """The forward pass that TRL's loss calls. Off the GPU, TRL's own fused head walks over the
+    prompt's and the padding's positions too, in tiles; while the response's logits fit in
+    `LOGITS_BYTES` it is cheaper to make just those. Entropy and the other statistics that TRL
+    would log are not computed."""
+
+    @functools.wraps(fused_forward)
+    def forward(*args, fused_lm_head=False, labels=None, **inputs):
+        vocabulary = causal_lm.config.get_text_config().vocab_size
+        if not fused_lm_head or labels.is_cuda or labels.numel() * vocabulary * 4 > LOGITS_BYTES:
+            return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **inputs)
+        hidden = causal_lm.base_model(*args, **inputs).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        scored = targets != -100
+        logits = causal_lm.get_output_embeddings()(hidden[scored]).float()
+        logps = logits.log_softmax(-1).gather(1, targets[scored][:, None])[:, 0]
+        nothing = logps.new_zeros(scored.shape)
+        return SimpleNamespace(
+            log_probs=nothing.masked_scatter(scored, logps),
+            entropy=nothing, mean_logits=nothing, is_top1=nothing.bool(),
+        )  # fmt: skip
+
+    return forward
+
+
+class ReadySimPOTrainer(CPOTrainer):
+    """TRL's CPO trainer with the SimPO loss, on nbkit's tokens."""
+
+    def create_model_card(self, *args, **kwargs):
+        pass  # of a checkpoint
+
+    def tokenize_row(self, row, model=None):
+        out = {"prompt_input_ids": row["prompt_ids"]}
+        out["prompt_attention_mask"] = [1] * len(row["prompt_ids"])
+        for side in ("chosen", "rejected"):
+            ids = row["prompt_ids"] + row[f"{side}_ids"]
+            out[f"{side}_input_ids"], out[f"{side}_attention_mask"] = ids, [1] * len(ids)
+            out[f"{side}_labels"] = [-100] * len(row["prompt_ids"]) + row[f"{side}_ids"]
+        return out
