@@ -37,7 +37,15 @@ class LogprobCache:
 
     def load(self) -> pd.DataFrame:
         """Every row written so far, indexed by `hash_pair`."""
-        parts = [pd.read_parquet(part) for part in sorted(self.folder.glob("*.parquet"))]
+        parts = []
+        for part in sorted(self.folder.glob("*.parquet")):
+            try:
+                parts.append(pd.read_parquet(part))
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"The cached part {part} is damaged. Delete it, and its pairs are scored "
+                    f"again. ({error})"
+                ) from error
         if not parts:
             return pd.DataFrame()
         rows = pd.concat(parts)
