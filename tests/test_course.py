@@ -146,7 +146,7 @@ def demo(tmp_path_factory):
     tiny = course.Course.read(folder)
     chapter = tiny.chapters[0]
     notebook = course.assemble(tiny, chapter)
-    assert run.execute(notebook, folder) >= 0
+    assert run.execute(notebook, folder, timeout=60) >= 0
     stderr = run.clean(notebook)
     nbformat.write(notebook, tiny.notebook(chapter))
     run.write_picture(notebook, tiny.picture(chapter))
