@@ -44,7 +44,7 @@ def sample(
     token_ids = tokenize_prompts(tokenizer, prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]), reverse=True)
     budget = budget or BUDGET.get(policy.device.type, BUDGET["cuda"])
-    how = dict(do_sample=True, temperature=temperature, top_p=top_p, top_k=0)
+    how = dict(do_sample=True, temperature=float(temperature), top_p=float(top_p), top_k=0)
     if temperature == 0:
         how = dict(do_sample=False)
     responses = [""] * len(prompts)
