@@ -66,8 +66,16 @@ class Policy:
 
     @property
     def max_length(self) -> int | None:
-        """Longest sequence the model was made for, in tokens; None when its config names none."""
-        return getattr(self.causal_lm.config.get_text_config(), "max_position_embeddings", None)
+        """Longest sequence the model was made for, in tokens; None when its config names none.
+
+        Of "longrope" models (Phi-3.5) the length before the stretch: beyond it one long sequence
+        changes the position encoding, and so the log-probs, of all that it is batched with.
+        """
+        config = self.causal_lm.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "longrope":
+            return rope["original_max_position_embeddings"]
+        return getattr(config, "max_position_embeddings", None)
 
     def without_adapter(self) -> Policy:
         """The reference of a LoRA policy: this policy with its adapter switched off. No copy."""

@@ -469,6 +469,18 @@ def test_the_models_own_length_is_the_default(pairs):
     assert 0 < len(table) < 12 and table.attrs["left_out"]
 
 
+def test_a_position_encoding_that_changes_with_the_company_ends_the_default_length(pairs):
+    """In a "longrope" model one sequence beyond the original length changes all of its batch."""
+    policy = tiny.policy("longrope")
+    short = [p for p in tokenize_pairs(policy.tokenizer, pairs) if p.longest <= 45]
+    with pytest.warns(UserWarning, match="tokens, more than 45"):
+        table = quiet(policy, pairs)
+    assert 0 < len(short) < 12 and table.index.tolist() == [p.id for p in short]
+    close(table[LOGPS], tiny.by_hand(policy, short))
+    mixed = quiet(policy, pairs, max_length=256).loc[table.index]
+    assert (mixed - table)[LOGPS].abs().max(axis=None) > 1, "the reason for the limit"
+
+
 def test_all_pairs_too_long_give_an_empty_table(llama, pairs):
     with pytest.warns(UserWarning, match="12 of 12 pairs cannot be scored"):
         table = quiet(llama, pairs, max_length=1)

@@ -34,6 +34,7 @@ GPT2 = dict(
     bos_token_id=2, eos_token_id=3,
 )  # fmt: skip
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+LONGROPE = dict(ROPE, rope_type="longrope", short_factor=[1.0] * 6, long_factor=[8.0] * 6)
 WINDOW = ["sliding_attention", "full_attention"]
 CONFIGS = {
     "llama": lambda: tf.LlamaConfig(**GROUPED),
@@ -47,6 +48,10 @@ CONFIGS = {
     "gemma2": lambda: tf.Gemma2Config(**HEADS, sliding_window=16, query_pre_attn_scalar=16),
     "gemma3": lambda: tf.Gemma3TextConfig(**HEADS, sliding_window=16, layer_types=WINDOW),
     "gemma3_wide": lambda: tf.Gemma3TextConfig(**HEADS, sliding_window=256, layer_types=WINDOW),
+    "longrope": lambda: tf.Phi3Config(
+        **GROUPED, pad_token_id=0, eos_token_id=3, rope_parameters=LONGROPE,
+        original_max_position_embeddings=45,
+    ),
     "phi": lambda: tf.PhiConfig(**BASE),
     "granite": lambda: tf.GraniteConfig(**GROUPED, logits_scaling=4.0),
     "cohere": lambda: tf.CohereConfig(**GROUPED, logit_scale=0.3, eos_token_id=3),
