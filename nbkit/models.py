@@ -126,7 +126,7 @@ def load_policy(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
-    attn_implementation: str = "sdpa",
+    attn_implementation: str | None = None,
 ) -> Policy:
     """Load a model and its tokenizer.
 
@@ -136,7 +136,7 @@ def load_policy(
         device: default CUDA, then Apple's MPS, then the CPU.
         dtype: default bfloat16 on CUDA, else float32 (bfloat16 scores can reorder near-ties).
         revision: branch, tag or commit of a hub id, to pin what is loaded.
-        attn_implementation: as in transformers.
+        attn_implementation: as in transformers; default "sdpa" where the model supports it.
 
     Returns:
         Policy, in eval mode.

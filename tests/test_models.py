@@ -60,6 +60,16 @@ def test_a_saved_folder_loads(saved, as_path):
     assert f"{millions:.3g}M parameters, float32 on cpu" in repr(policy)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss", "bloom"])
+def test_families_with_and_without_sdpa_load_and_score_the_same(tmp_path, family):
+    policy, pairs = tiny.policy(family), tiny.text_pairs(3)
+    again = load_policy(tiny.save(policy, tmp_path), device="cpu")
+    supported = "sdpa" if family == "llama" else "eager"
+    assert again.model.config._attn_implementation == supported
+    table = response_logprobs(again, pairs, progress=False)
+    assert (table - response_logprobs(policy, pairs, progress=False)).abs().max(axis=None) < 1e-4
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
 def test_the_dtype_is_as_asked(saved, dtype):
     policy = load_policy(saved, device="cpu", dtype=dtype)
