@@ -20,7 +20,7 @@ from nbkit.packing import pack_row, packed_attention, plan_rows
 from nbkit.tokens import TokenPair
 
 # Tokens per forward pass: enough to keep the matrix units busy, small enough for the caches.
-BUDGET = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+BUDGET = {"cpu": 1024, "cuda": 32768, "mps": 8192}
 
 
 @dataclass(frozen=True)

@@ -248,9 +248,8 @@ def one(method: str, data: str, args) -> dict:
     policy = build(args.data, args.shape, args.device)
     pairs = datasets.Dataset.from_list(DATA[data](args.data, args.pairs))
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
-    first = pairs.select(range(1)).map(lambda row: {"chosen": "Yes.", "rejected": "No."})
-    if isinstance(pairs[0]["prompt"], str):
-        with_nbkit(policy, first)  # warm up what is set up once
+    words = [dict(id="0", prompt="Do you?", chosen="Yes.", rejected="No.")]
+    with_nbkit(policy, datasets.Dataset.from_list(words))  # what is set up once
     logps, seconds, mb = METHODS[method](policy, pairs)
     peak = matmul_peak(args.device)  # after: the memory it leaves behind would hide growth
     return dict(
