@@ -34,7 +34,7 @@ _HOME = {
     "jaccard": "nbkit.evaluate",
     "overlap": "nbkit.evaluate",
     "profile": "nbkit.profiles",
-    "readiness": "nbkit.readiness",
+    "readiness": "nbkit.machine",
 }
 _MODULES = ("exercises", "plots", "scores", "select", "world")
 

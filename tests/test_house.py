@@ -21,7 +21,7 @@ FLOORS = [
     {"logprobs", "packing", "cache", "engine", "head"},
     {"scores", "select"},
     {"train", "sampling", "evaluate", "selfplay"},
-    {"plots", "exercises", "widgets", "readiness"},
+    {"plots", "exercises", "widgets", "machine"},
     {"__init__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from nbkit.profiles import PROFILES, profile
-from nbkit.readiness import Line, Readiness, readiness
+from nbkit.machine import Line, Readiness, readiness
 
-module = importlib.import_module("nbkit.readiness")  # `nbkit.readiness` itself is the function
+module = importlib.import_module("nbkit.machine")
 
 
 def line(what):
