@@ -70,6 +70,9 @@ def test_a_grown_data_set_scores_only_what_is_new(tmp_path, pairs, counted):
     whole = response_logprobs(policy, pairs, progress=False)
     assert table.index.tolist() == whole.index.tolist()
     assert (table - whole).abs().max(axis=None) < 2e-5, "each number on its own row"
+    again = score(policy, pairs, tmp_path)
+    assert counted[-1] == []
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
 
 
 def test_rows_are_found_by_content_not_by_id(tmp_path, pairs, counted):
@@ -138,23 +141,22 @@ def lora(base=None, seed=1, **settings):
 
 
 def test_adapter_on_off_scaled_and_swapped_do_not_share(tmp_path, pairs):
-    policy = lora()
-    policy.model.add_adapter("second", policy.model.peft_config["default"])
+    policy, two = lora(), lora()
+    two.model.add_adapter("second", two.model.peft_config["default"])
     plain = {
         "base": tiny.policy(),
         "on": policy,
+        "first of two": two,
         "off": policy.without_adapter(),
         "other weights": lora(seed=2),
         "scaled": lora(lora_alpha=64),  # the very same tensors, another strength
     }
     tables = {name: score(p, pairs.select([0]), tmp_path) for name, p in plain.items()}
-    policy.model.set_adapter("second")
-    tables["swapped"] = score(policy, pairs.select([0]), tmp_path)
-    policy.model.set_adapter("default")
-    tables["on again"] = score(policy, pairs.select([0]), tmp_path)
+    two.model.set_adapter("second")
+    tables["second of two"] = score(two, pairs.select([0]), tmp_path)
     numbers = {name: table["chosen_logp"].item() for name, table in tables.items()}
-    assert numbers["base"] == numbers["off"] == numbers["swapped"], "the second is at zero"
-    assert numbers["on"] == numbers["on again"]
+    assert numbers["base"] == numbers["off"] == numbers["second of two"], "which is at zero"
+    assert numbers["on"] == numbers["first of two"]
     differ = {numbers[name] for name in ("base", "on", "other weights", "scaled")}
     assert len(differ) == 4, "each has its own numbers"
 

@@ -267,16 +267,17 @@ def varlen_by_definition(query, key, value, layout, scale):
         weights = query[:, :, a:b] @ k.transpose(2, 3) * scale
         later = torch.arange(d - c) > torch.arange(b - a)[:, None] + (d - c) - (b - a)
         out[:, :, a:b] = weights.masked_fill(later, -torch.inf).softmax(-1) @ v
-        assert b - a <= layout.longest_query and d - c <= layout.longest_key
     return out.transpose(1, 2)
 
 
 def test_the_varlen_layout_gives_the_same_attention():
-    shapes = [s for s in SHAPES if max(s) < 30]
+    shapes = [(9, 4, 7), (2, 11, 5), (2, 5, 14), (1, 6, 1), (7, 7, 7), (0, 5, 9), (0, 9, 2)]
     row = packing.pack_row(tiny.token_pairs(*shapes), list(range(len(shapes))))
     layout, length = packing.varlen_layout(row), row.input_ids.shape[1]
     assert layout.query_ends[-1] == length and layout.key_ends[-1] == len(layout.keys)
     assert layout.query_ends.dtype == layout.key_ends.dtype == torch.int32
+    assert layout.longest_query == layout.query_ends.diff().max() == 14
+    assert layout.longest_key == layout.key_ends.diff().max() == 16
     torch.manual_seed(0)
     query = torch.randn(1, 4, length, 8, dtype=torch.float64)
     key, value = (torch.randn(1, 2, length, 8, dtype=torch.float64) for _ in range(2))
