@@ -27,6 +27,7 @@ _HOME = {
     "train_dpo": "nbkit.train",
     "sample": "nbkit.sampling",
     "win_rate": "nbkit.evaluate",
+    "wins": "nbkit.evaluate",
     "preference_accuracy": "nbkit.evaluate",
     "mean_interval": "nbkit.evaluate",
     "seed_interval": "nbkit.evaluate",

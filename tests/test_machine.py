@@ -10,8 +10,8 @@ import psutil
 import pytest
 import torch
 
-from nbkit.profiles import PROFILES, profile
 from nbkit.machine import Line, Readiness, readiness
+from nbkit.profiles import PROFILES, profile
 
 module = importlib.import_module("nbkit.machine")
 

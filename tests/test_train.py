@@ -192,6 +192,17 @@ def test_reference_may_be_a_policy_or_a_table(policy, pairs):
     assert runs[0].history.margin[0] != pytest.approx(0, abs=1e-3)
 
 
+def test_a_reference_table_may_cover_kept_and_followed_pairs(policy, pairs):
+    held_out = world.pairs(10, seed=1, part="validation")
+    tables = [nb.response_logprobs(policy, p, progress=False) for p in (pairs, held_out)]
+    both = pd.concat(tables).sample(frac=1, random_state=0)
+    how = dict(STEPS, trace=held_out, trace_every=3)
+    run = nb.train_dpo(policy, pairs, reference=both, **how)
+    pd.testing.assert_frame_equal(run.trace, nb.train_dpo(policy, pairs, **how).trace, atol=1e-5)
+    with pytest.raises(ValueError, match="reference table lacks 10 of the 10 pairs"):
+        nb.train_dpo(policy, pairs, reference=tables[0], **how)
+
+
 def test_lora_trains_the_adapter_only(policy, pairs):
     before = final_logps(policy, pairs)
     run = nb.train_dpo(policy, pairs, lora=4, **{**STEPS, "learning_rate": 1e-2})

@@ -138,7 +138,9 @@ def train_dpo(
         followed = [] if trace is None else [trace]
         tables = [_reference_table(policy, reference, p, max_length) for p in (pairs, *followed)]
         data = _with_reference(data, tables[0])
-        trace_reference = tables[-1] if followed else None
+        trace_reference = None
+        if trace is not None:
+            trace_reference = _rows(tables[1], _token_data(policy, trace, max_length)[0]["id"][:])
     else:
         trace_reference = None
 
@@ -230,16 +232,21 @@ def _reference_table(policy, reference, pairs, max_length):
     return response_logprobs(reference, pairs, max_length=max_length)
 
 
-def _with_reference(data, table):
-    ids = data["id"][:]
+def _rows(table, ids):
+    """The rows of a reference table for `ids`, all of which it must have."""
     absent = [id_ for id_ in ids if id_ not in table.index]
     if absent:
         raise ValueError(
             f"The reference table lacks {len(absent)} of the {len(ids)} pairs (first: "
             f"{absent[0]!r}). Score them with `response_logprobs(reference_policy, pairs)`."
         )
+    return table.loc[ids]
+
+
+def _with_reference(data, table):
+    table = _rows(table, data["id"][:])
     for side in ("chosen", "rejected"):
-        data = data.add_column(f"ref_{side}_logps", table.loc[ids, f"{side}_logp"].to_list())
+        data = data.add_column(f"ref_{side}_logps", table[f"{side}_logp"].to_list())
     return data
 
 

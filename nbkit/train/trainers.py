@@ -37,7 +37,9 @@ def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **opti
         loss_type=LOSSES[loss], **options,
     )  # fmt: skip
     if loss == "simpo":
-        config = CPOConfig(simpo_gamma=simpo_gamma, cpo_alpha=0.0, **options)
+        config = CPOConfig(
+            simpo_gamma=simpo_gamma, cpo_alpha=0.0, remove_unused_columns=False, **options
+        )
         trainer_class = ReadySimPOTrainer
     else:
         config = DPOConfig(precompute_ref_log_probs=True, **options)

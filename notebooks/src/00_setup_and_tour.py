@@ -56,6 +56,9 @@ world.grade(pairs[0]["prompt"], pairs[0]["chosen"])
 # written each response. Everything else in this course is made from tables like this one.
 
 # %%
+import torch
+
+torch.set_num_threads(1)  # models this small lose more to a second thread than they gain
 policy = nb.load_policy(f"world/{size}")
 logps = nb.response_logprobs(policy, pairs)
 logps.head(3)
@@ -120,7 +123,8 @@ result.table.query("reward > baseline_reward").head(4)
 # ## Was it luck?
 # Three ways to spend the same pairs: all of them, the selected half, a random half. Each is
 # repeated with fresh pairs and a fresh training seed. *Full* makes twice as many updates as the
-# halves do: that is an advantage, and chapter 4 also compares at equal updates.
+# halves do: that is an advantage, and chapter 4 also compares at equal updates. This takes the
+# longest of all cells here, a minute or two.
 
 # %%
 before = nb.sample(policy, prompts, temperature=0.7, seed=1, **how)
@@ -144,10 +148,14 @@ seeds = p.pick(quick=[0, 1], full=range(5))
 trials = pd.DataFrame([row for seed in seeds for row in trial(seed)])
 
 # %% tags=["picture"]
+import matplotlib.pyplot as plt
+
 by_seed = trials.pivot(index="seed", columns="selection", values="win_rate")
 rows = {name: nb.seed_interval(by_seed[name]) for name in by_seed}
 table = pd.DataFrame.from_dict(rows, orient="index", columns=["win_rate", "low", "high"])
-nb.plots.win_rates(table.clip(0, 1).rename_axis("name").reset_index());
+ax = nb.plots.win_rates(table.clip(0, 1).rename_axis("name").reset_index())
+ax.set_title(f"Does it matter which pairs? ({len(by_seed)} seeds, 95% intervals)")
+plt.show()
 
 # %% [markdown]
 # The seeds share their luck (the same pairs, the same order of training), so the fair comparison

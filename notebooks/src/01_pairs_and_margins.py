@@ -88,6 +88,7 @@ right animal. {p.note}
 # Each box below is one token. Point at it to see its position.
 
 # %%
+torch.set_num_threads(1)  # models this small lose more to a second thread than they gain
 policy = nb.load_policy("world/" + p.pick(quick="small", full="medium"), device="cpu")
 tokenizer = policy.tokenizer
 tokens = {pair.id: pair for pair in nb.tokenize_pairs(tokenizer, pairs)}

@@ -114,7 +114,8 @@ def learner(source: str) -> str:
 
 
 def _card(course: Course, chapter: Chapter) -> str:
-    facts = f"About {chapter.minutes} min · {chapter.memory} memory · Paper: {chapter.paper}"
+    cost = f"Runs in about {chapter.minutes} min, {chapter.memory} memory"
+    facts = f"{cost} · Paper: {chapter.paper}"
     return f"*{facts}*\n\n{_links(course, chapter)}"
 
 
