@@ -188,7 +188,7 @@ def test_title_card_and_links_come_from_the_index(demo):
     _, _, notebook, _ = demo
     title, footer = notebook.cells[0].source, notebook.cells[-1].source
     assert title.startswith(
-        "# 00 · Does the tool work?\n\n*About 1 min · 1 GB memory · Paper: none*"
+        "# 00 · Does the tool work?\n\n*Runs in about 1 min, 1 GB memory · Paper: none*"
     )
     assert footer == "---\n01 · What comes next? (not yet written) →"
 
