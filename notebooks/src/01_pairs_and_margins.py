@@ -201,7 +201,8 @@ begins.
 # %% [markdown]
 # ## 4 · Summed or averaged?
 # DPO **sums** log-probs over the response. SimPO, a later method, **averages** them over its
-# tokens, in part because sums are said to punish long responses. Do they? We compare two kinds of
+# tokens, in part because sums are said to punish long responses (its other reason: the mean per
+# token is what decoding follows). Do they? We compare two kinds of
 # text: the responses of our pairs, with their set phrases, and the same model *rambling* (sampled
 # at a high temperature), where nearly every further word is a surprise.
 
@@ -243,7 +244,7 @@ differ = sum_prefers_chosen != (nb.scores.length_normalized_margin(table) > 0)
 Markdown(f"""
 With each further token (least squares), **rambling** changes its sum by
 {slope["rambling", "sum"]:+.2f} nats and its mean by {slope["rambling", "mean"]:+.2f}:
-long texts pay in the sum, hardly in the mean. SimPO was made against this effect.
+long texts pay in the sum, hardly in the mean: the effect that averaging removes.
 **Our pairs** change their sum by {slope["our pairs", "sum"]:+.2f} and their mean by
 {slope["our pairs", "mean"]:+.2f}: here it is the *mean* that depends on length, as the
 free tokens of a set phrase dilute the few that cost. Neither is neutral: on
@@ -323,8 +324,8 @@ their chosen response, coin tosses {(coin_margin > 0).mean():.0%}. Margins sprea
 hit one half exactly: pairs share their set phrases, so their margins move together, and
 the interval, which takes pairs as independent, is too narrow.)
 
-β only scales: twice β, twice every margin, the same order. It is {beta:g} here, as these
-tiny models need a short leash; large models are mostly trained with a much smaller one.
+β only scales: twice β, twice every margin, the same order. It is {beta:g} here, chosen for
+this world (chapter 02 varies it); large models are mostly trained with a much smaller one.
 A margin without its β cannot be compared with anybody else's. {p.note}
 """)
 
@@ -366,23 +367,27 @@ regions = [judge.rename("judge"), moved.rename("policy moved")]
 flipped.groupby(regions).agg(pairs="size", mislabelled="mean").round(2)
 
 # %%
-found = int((unsure & against).sum())
-alone = {}
-for name in ("explicit", "implicit"):
-    smallest = nb.select.easiest(both[name], found)  # ids of the lowest margins
-    alone[name] = flipped[smallest].mean()
+def wrong_labels(ids):
+    share, low, high = nb.mean_interval(flipped[ids])
+    return f"**{share:.0%}** [{low:.0%}, {high:.0%}]"
+
+
+doubt, quarrel = flipped.index[unsure & against], flipped.index[~unsure & against]
+alone = {name: nb.select.easiest(both[name], len(doubt)) for name in ("explicit", "implicit")}
 Markdown(f"""
-The disagreement is informative. Where the judge was unsure *and* the policy moved to the
-rejected response, **{flipped[unsure & against].mean():.0%}** of the {found} labels are
-wrong, although the policy learned from labels with the same noise. Take as many pairs by
-one number alone, and it is {alone["explicit"]:.0%} (the smallest explicit margins) or
-{alone["implicit"]:.0%} (the smallest implicit ones). {p.note}
+Where the judge was **sure** and the policy moved the other way ({len(quarrel)} pairs),
+{wrong_labels(quarrel)} of the labels are wrong: there it is mostly the policy that errs. Where
+the judge was **unsure** and the policy moved away too ({len(doubt)} pairs), it is
+{wrong_labels(doubt)}, although the policy learned from labels with the same noise. As many pairs
+by one number alone: {wrong_labels(alone["explicit"])} (the smallest explicit margins),
+{wrong_labels(alone["implicit"])} (the smallest implicit ones). Two weak doubts together seem to
+say more than either; the intervals say how sure that is. {p.note}
 """)
 
 # %% [markdown]
 # The course's selection methods live in this picture: *alignment potential* is the gap between the
 # sizes of the two margins, *Selective DPO* drops the pairs with the largest held-out loss (the
-# lowest implicit margins), *LossDiff-IRM* keeps a middle band of them.
+# lowest implicit margins), *LossDiff-IRM* keeps a middle band of them and of a loss difference.
 #
 # Before training, the implicit margin is 0 and tells nothing. What a reference can say by itself
 # is its **length-normalised margin**, the difference of the means per token. **Predict**: on what
@@ -568,7 +573,8 @@ nb.exercises.check_implicit_margin(my_implicit_margin)
 #   read, and that sum and mean are different scores which can disagree on the same pair;
 # - that the explicit margin comes from a judge, and the implicit one from training: it is 0 for
 #   policy = reference, and β only scales it;
-# - that the two disagree, and that here wrong labels gather where they do;
+# - that doubts of both together point to wrong labels, while a policy that contradicts a sure judge
+#   is mostly wrong itself;
 # - five errors, each with the number that gives it away.
 #
 # **Next**: what the loss on such a margin does to a model.
