@@ -32,6 +32,14 @@ def test_greedy_samples_are_the_argmax_of_the_model(policy, prompts):
         assert policy.tokenizer.decode(ids[0, start:], skip_special_tokens=True) == response
 
 
+def test_prompts_of_any_length_share_a_batch(policy):
+    prompts = ["pet of mia ?", "emblem of leo ? cat logo of ana ?", "?", "toy of sam ? dog"]
+    how = dict(temperature=0, max_new_tokens=8, progress=False)
+    alone = [nb.sample(policy, [prompt], **how)[0] for prompt in prompts]
+    assert nb.sample(policy, prompts, **how) == alone
+    assert len(set(alone)) > 1
+
+
 def test_samples_follow_the_models_distribution(policy):
     """First tokens of 2,000 samples of one prompt, against the softmax."""
     prompt = world.prompts(1, seed=3)["prompt"][0]
@@ -102,6 +110,10 @@ def test_intervals_cover_as_often_as_they_say():
         )
     ]
     assert 0.83 <= np.mean(covered) <= 0.95
+    won = draw.random(5000) < 0.3
+    reach = 1.645 * won.std() / np.sqrt(5000)  # of a 90% interval of the normal distribution
+    value, low, high = evaluate.mean_interval(won, confidence=0.9)
+    assert (value - low, high - value) == pytest.approx((reach, reach), rel=0.1)
     with pytest.raises(ValueError, match="mean of no values"):
         evaluate.mean_interval([])
 
