@@ -133,16 +133,13 @@ def train_dpo(
     max_length = max_length or policy.max_length
     data, left_out = _token_data(policy, pairs, max_length)
 
-    needs_reference = loss != "simpo"
-    if needs_reference:
-        followed = [] if trace is None else [trace]
-        tables = [_reference_table(policy, reference, p, max_length) for p in (pairs, *followed)]
-        data = _with_reference(data, tables[0])
-        trace_reference = None
+    trace_reference = None
+    if loss != "simpo":
+        data = _with_reference(data, _reference_table(policy, reference, pairs, max_length))
         if trace is not None:
-            trace_reference = _rows(tables[1], _token_data(policy, trace, max_length)[0]["id"][:])
-    else:
-        trace_reference = None
+            followed = _token_data(policy, trace, max_length)[0]["id"][:]
+            table = _reference_table(policy, reference, trace, max_length)
+            trace_reference = _rows(table, followed)
 
     learner = _learner(policy, copy_model, lora, seed)
     state, last = None, None
@@ -154,8 +151,9 @@ def train_dpo(
     callbacks = [LogLastStep()]
     callbacks += [Progress()] if progress else []
     callbacks += [tracer] if trace is not None else []
+    scratch = tempfile.TemporaryDirectory(prefix="nbkit-")
     options = dict(
-        output_dir=str(state or tempfile.mkdtemp(prefix="nbkit-")), beta=beta,
+        output_dir=str(state or scratch.name), beta=beta,
         save_strategy="steps" if state else "no", save_steps=checkpoint_every, save_total_limit=2,
         learning_rate=learning_rate, num_train_epochs=epochs, max_steps=max_steps,
         per_device_train_batch_size=batch_size, warmup_steps=warmup_steps,
@@ -175,6 +173,7 @@ def train_dpo(
         trainer.train(resume_from_checkpoint=last)
     finally:
         gc.unfreeze()
+        scratch.cleanup()
         strip(learner.model)
         learner.model.eval()
     history = pd.DataFrame(trainer.state.log_history)
