@@ -54,10 +54,14 @@ class LogprobCache:
     def write(self, rows: pd.DataFrame) -> None:
         """Add a part. Several processes may write into one folder."""
         if len(rows):
-            target = self.folder / f"{uuid.uuid4().hex}.parquet"
-            unfinished = target.with_suffix(".tmp")
-            rows.to_parquet(unfinished)
-            os.replace(unfinished, target)
+            write_whole(rows, self.folder / f"{uuid.uuid4().hex}.parquet")
+
+
+def write_whole(table: pd.DataFrame, path: Path) -> None:
+    """Write a parquet file such that nobody ever sees a part of it."""
+    unfinished = path.with_suffix(".tmp")
+    table.to_parquet(unfinished)
+    os.replace(unfinished, path)
 
 
 def hash_pair(pair: TokenPair) -> str:

@@ -14,6 +14,8 @@ from nbkit.models import Policy
 from nbkit.sampling import prompt_list, sample
 from nbkit.scores import dpo_loss, implicit_margin
 
+RESAMPLES = 2_000  # of a bootstrap
+
 
 @dataclass(frozen=True)
 class WinRate:
@@ -64,7 +66,7 @@ def win_rate(
         prompts: list, or Dataset or DataFrame with a `prompt` column.
         judge: `judge(prompt, response)` -> reward; higher is better. Called once a response.
         temperature, top_p, max_new_tokens, seed: see `nbkit.sample`.
-        confidence: of the bootstrap interval (9,999 resamples of the prompts, percentile).
+        confidence: of the bootstrap interval (over prompts, percentile).
 
     Returns:
         WinRate.
@@ -172,8 +174,9 @@ def mean_interval(values, confidence: float = 0.95) -> tuple[float, float, float
     values = np.asarray(values, float)
     if len(values) == 0:
         raise ValueError("The mean of no values is not defined: got an empty list.")
-    draws = np.random.default_rng(0).integers(len(values), size=(2_000, len(values)))
-    low, high = np.quantile(values[draws].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    draw, n = np.random.default_rng(0), len(values)
+    means = [values[draw.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(values.mean()), float(low), float(high)
 
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from nbkit.cache import LogprobCache, hash_pair
 from nbkit.engine import score_tokens
 from nbkit.models import Policy
-from nbkit.tokens import check_vocabulary, token_pieces, tokenize_pairs, why_unscored
+from nbkit.tokens import check_vocabulary, split_unscored, token_pieces, tokenize_pairs
 
 COLUMNS = ["chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
 SECONDS_BETWEEN_PARTS = 20.0
@@ -161,8 +161,7 @@ def _tokenize(policy, pairs, max_length):
         max_length = policy.max_length
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
-    reasons = {p.id: why_unscored(p, max_length) for p in token_pairs}
-    left_out = {id_: reason for id_, reason in reasons.items() if reason}
+    fit, left_out = split_unscored(token_pairs, max_length)
     if left_out:
         id_, reason = next(iter(left_out.items()))
         warnings.warn(
@@ -170,4 +169,4 @@ def _tokenize(policy, pairs, max_length):
             f'first is {id_!r}: {reason}. All are in `table.attrs["left_out"]`.',
             stacklevel=3,
         )
-    return [p for p in token_pairs if p.id not in left_out], left_out
+    return fit, left_out

@@ -50,7 +50,7 @@ class Policy:
     def causal_lm(self) -> PreTrainedModel:
         """The transformers model itself, inside its LoRA wrapper if it has one. The adapter's
         layers live in it, so calling it applies them."""
-        return self.model.get_base_model() if self.has_adapter else self.model
+        return unwrapped(self.model)
 
     @property
     def has_adapter(self) -> bool:
@@ -187,6 +187,11 @@ def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
     settings = dict(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(policy.model, LoraConfig(**{**settings, **lora}))
     return Policy(model, policy.tokenizer, name=f"{policy.name} + LoRA")
+
+
+def unwrapped(model: torch.nn.Module) -> PreTrainedModel:
+    """The transformers model itself, inside its peft wrapper if it has one."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 def default_device() -> torch.device:

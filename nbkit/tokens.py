@@ -122,6 +122,15 @@ def why_unscored(pair: TokenPair, max_length: int | None) -> str | None:
     return None
 
 
+def split_unscored(
+    token_pairs: list[TokenPair], max_length: int | None
+) -> tuple[list[TokenPair], dict[str, str]]:
+    """The pairs that can be scored, and for each of the others (by id) why not."""
+    reasons = {p.id: why_unscored(p, max_length) for p in token_pairs}
+    left_out = {id_: reason for id_, reason in reasons.items() if reason}
+    return [p for p in token_pairs if p.id not in left_out], left_out
+
+
 def _text_ids(tokenizer):
     eos = tokenizer.eos_token
     if eos is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pandas as pd
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
+from nbkit.cache import write_whole
 from nbkit.logprobs import response_logprobs
 from nbkit.scores import implicit_margin, length_normalized_margin
 
@@ -21,10 +20,13 @@ class LogLastStep(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """One bar over the optimizer steps, with the last logged loss and margin."""
+    """One bar over the optimizer steps, with the last logged loss."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(total=state.max_steps, unit=" steps", desc="training", delay=1)
+        done = state.global_step  # above 0 when a run goes on from a checkpoint
+        self.bar = tqdm(
+            total=state.max_steps, initial=done, unit=" steps", desc="training", delay=1
+        )
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(1)
@@ -59,9 +61,7 @@ class Tracer(TrainerCallback):
             margin = implicit_margin(table, self.reference, self.beta)
         self.tables[step] = table[["chosen_logp", "rejected_logp"]].assign(margin=margin)
         if self.folder:
-            unfinished = self.folder / "trace.tmp"
-            self.tables[step].to_parquet(unfinished)
-            os.replace(unfinished, self.folder / f"trace-{step}.parquet")
+            write_whole(self.tables[step], self.folder / f"trace-{step}.parquet")
 
     def on_train_begin(self, args, state, control, **kwargs):
         if self.folder:

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy, add_lora
-from nbkit.tokens import tokenize_pairs, why_unscored
+from nbkit.tokens import split_unscored, tokenize_pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint
 from nbkit.train.trainers import LOSSES, make_trainer, strip
@@ -207,10 +207,7 @@ def _kept(pairs, keep):
 
 def _token_data(policy, pairs, max_length):
     """Data set of token ids as TRL's trainers want it, and the pairs that do not fit."""
-    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
-    reasons = {p.id: why_unscored(p, max_length) for p in token_pairs}
-    left_out = {id_: reason for id_, reason in reasons.items() if reason}
-    fit = [p for p in token_pairs if p.id not in left_out]
+    fit, left_out = split_unscored(tokenize_pairs(policy.tokenizer, pairs), max_length)
     if not fit:
         raise ValueError(f"No pair is left to train on, of {len(pairs)} given. {left_out}")
     columns = {

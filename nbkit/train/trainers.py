@@ -14,6 +14,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from nbkit.head import why_not_plain
+from nbkit.models import unwrapped
 
 # nbkit's name of a loss -> TRL's
 LOSSES = {"sigmoid": "sigmoid", "ipo": "ipo", "hinge": "hinge", "slic": "hinge", "simpo": "simpo"}
@@ -53,9 +54,8 @@ def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **opti
 
 def strip(model):
     """Take off what TRL hung on a model: its fused head, and its copy of an adapter."""
-    has_adapter = hasattr(model, "peft_config")
-    (model.get_base_model() if has_adapter else model).__dict__.pop("forward", None)
-    if has_adapter and "ref" in model.peft_config:
+    unwrapped(model).__dict__.pop("forward", None)
+    if "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")
 
 
@@ -65,7 +65,7 @@ class ReadyDPOTrainer(DPOTrainer):
 
     def __init__(self, model, **kwargs):
         super().__init__(model, data_collator=_collate, **kwargs)
-        causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+        causal_lm = unwrapped(model)
         if why_not_plain(causal_lm) is None:
             causal_lm.forward = _forward_on_responses(causal_lm, causal_lm.forward)
 
