@@ -19,8 +19,9 @@ PACKAGE = ROOT / "nbkit"
 FLOORS = [
     {"pairs", "models", "tokens", "profiles", "world"},
     {"logprobs", "packing", "cache", "engine", "head"},
-    {"scores", "select"},
-    {"train", "sampling", "evaluate", "selfplay"},
+    {"scores", "select", "intervals", "agreement"},
+    {"train", "sampling", "evaluate", "workers"},
+    {"scores.validation", "experiments", "selfplay"},
     {"plots", "exercises", "widgets", "machine"},
     {"__init__"},
 ]
@@ -41,8 +42,14 @@ def modules():
 
 
 def unit(path: Path) -> str:
-    """The name in FLOORS that a file of nbkit belongs to: its module or sub-package."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The name in FLOORS that a file of nbkit belongs to: its module or sub-package, or the one
+    module of a sub-package that has a floor of its own."""
+    return place([part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts])
+
+
+def place(parts: list[str]) -> str:
+    own = ".".join(parts[:2])
+    return own if own in FLOOR else parts[0]
 
 
 def imported(text: str, path: Path) -> list[str]:
@@ -70,7 +77,7 @@ def import_problems(text: str, path: Path) -> list[str]:
         if ONLY_IN.get(first, here) != here:
             found.append(f"{here} imports {name}; only {ONLY_IN[first]}.py may")
         if first == "nbkit":
-            there = rest[0] if rest and rest[0] in FLOOR else "__init__"
+            there = place(rest) if rest and rest[0] in FLOOR else "__init__"
             if FLOOR[there] > FLOOR[here]:
                 found.append(f"{here} (floor {FLOOR[here]}) imports {name} (floor {FLOOR[there]})")
     return found
@@ -218,9 +225,12 @@ def test_import_nbkit_does_not_import_trl():
         ("tokens.py", "from . import select", "imports nbkit.select"),
         ("tokens.py", "import nbkit.plots", "imports nbkit.plots"),
         ("tokens.py", "def f():\n    from .scores import margins", "imports nbkit.scores.margins"),
-        ("logprobs.py", "import nbkit as nb", "imports nbkit (floor 5)"),
+        ("logprobs.py", "import nbkit as nb", "imports nbkit (floor 6)"),
         ("world/pairs.py", "from ..logprobs import x", "world (floor 0) imports nbkit.logprobs.x"),
-        ("scores/margins.py", "from nbkit import train_dpo", "(floor 5)"),
+        ("scores/margins.py", "from nbkit import train_dpo", "(floor 6)"),
+        ("scores/margins.py", "from nbkit.train import train_dpo", "(floor 3)"),
+        ("train/dpo.py", "from nbkit.scores.validation import x", "(floor 4)"),
+        ("select.py", "import nbkit.scores.validation", "(floor 4)"),
         ("evaluate.py", "import trl", "only train.py may"),
         ("evaluate.py", "from trl.experimental.cpo import CPOTrainer", "only train.py may"),
         ("exercises.py", "import ipywidgets", "only widgets.py may"),
@@ -237,6 +247,7 @@ def test_forbidden_imports_are_found(file, text, problem):
     [
         ("train.py", "import trl\nfrom .logprobs import response_logprobs"),
         ("scores/margins.py", "from ..logprobs import x\nfrom .potential import y"),
+        ("scores/validation.py", "from nbkit.train import train_dpo\nfrom nbkit.scores import x"),
         ("world/pairs.py", "from .facts import compose\nfrom nbkit import world"),
         ("__init__.py", "from .plots import margins"),
     ],
