@@ -3,15 +3,10 @@
 Chosen is always blue and rejected always orange, from seaborn's colour-blind palette.
 """
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-_PALETTE = sns.color_palette("colorblind").as_hex()
-COLORS = {"chosen": _PALETTE[0], "rejected": _PALETTE[1], "margin": _PALETTE[2]}
-_GUIDE = {"color": "0.45", "linewidth": 1, "zorder": 0}  # grey: seen on white and on black
-
-TRACE_COLUMNS = ["step", "id", "chosen_logp", "rejected_logp", "margin"]
+from nbkit.plots.common import COLORS, GUIDE, PALETTE, TRACE_COLUMNS, current_axes, need_columns
 
 
 def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
@@ -40,12 +35,12 @@ def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
         [pd.DataFrame({"score": kept[name], "label": labels[name]}) for name in kept],
         ignore_index=True,
     )
-    ax = _axes(ax)
+    ax = current_axes(ax)
     sns.histplot(
         tidy,
         x="score",
         hue="label",
-        palette=_PALETTE[: len(kept)] if len(kept) <= len(_PALETTE) else "husl",
+        palette=PALETTE[: len(kept)] if len(kept) <= len(PALETTE) else "husl",
         bins=bins,
         stat="percent",
         common_norm=False,
@@ -54,7 +49,7 @@ def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
         alpha=0.25,
         ax=ax,
     )
-    ax.axvline(0, **_GUIDE)
+    ax.axvline(0, **GUIDE)
     ax.set(xlabel=xlabel, ylabel=f"{unit} (%)")
     sns.move_legend(ax, "best", title=None, frameon=False)
     return ax
@@ -78,9 +73,9 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
         Also draw the mean of the trace's own `margin` column.
     """
     needed = TRACE_COLUMNS if margin else TRACE_COLUMNS[:4]
-    _need_columns(trace, needed, "a training trace")
+    need_columns(trace, needed, "a training trace")
     changes = _since_first_step(trace)
-    ax = _axes(ax)
+    ax = current_axes(ax)
     sns.lineplot(
         changes,
         x="step",
@@ -98,7 +93,7 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
         mean = trace.groupby("step")["margin"].mean()
         ax.plot(mean.index, mean, color=COLORS["margin"], linestyle="--", label="margin")
         ylabel = "change since the first step; margin\n(nats, summed over response tokens)"
-    ax.axhline(0, **_GUIDE)
+    ax.axhline(0, **GUIDE)
     ax.set(xlabel="training step (updates)", ylabel=ylabel)
     shaded = "" if band is None else f" (band: middle {band}% of pairs)"
     ax.legend(title=f"mean{shaded}", alignment="left", frameon=False)
@@ -114,7 +109,7 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
         DataFrame with columns `name, win_rate, low, high`: shares from 0 to 1, drawn from top to
         bottom in the order in which they come.
     """
-    _need_columns(table, ["name", "win_rate", "low", "high"], "a table of win rates")
+    need_columns(table, ["name", "win_rate", "low", "high"], "a table of win rates")
     numbers = table[["win_rate", "low", "high"]]
     outside = ~numbers.apply(lambda column: column.between(0, 1)).all(axis=1)
     crossed = (table["low"] > table["win_rate"]) | (table["high"] < table["win_rate"])
@@ -124,7 +119,7 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
             f"Row {first['name']!r}: win_rate {first['win_rate']}, low {first['low']}, "
             f"high {first['high']}; expected 0 <= low <= win_rate <= high <= 1 (shares, not %)."
         )
-    ax = _axes(ax)
+    ax = current_axes(ax)
     places = range(len(table))
     ax.errorbar(
         table["win_rate"],
@@ -134,17 +129,12 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
         color=COLORS["chosen"],
         capsize=3,
     )
-    ax.axvline(0.5, **(_GUIDE | {"linestyle": "--"}))
+    ax.axvline(0.5, **(GUIDE | {"linestyle": "--"}))
     ax.set_yticks(places, table["name"])
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", alpha=0.3)
     return ax
-
-
-def _axes(ax):
-    """The Axes that was given, or the current one, as seaborn does."""
-    return plt.gca() if ax is None else ax
 
 
 def _named_scores(scores) -> dict[str, pd.Series]:
@@ -190,16 +180,3 @@ def _since_first_step(trace) -> pd.DataFrame:
         change = trace[column] - trace["id"].map(start[column])
         parts.append(pd.DataFrame({"step": trace["step"], "response": response, "change": change}))
     return pd.concat(parts, ignore_index=True)
-
-
-def _need_columns(frame, needed: list[str], what: str) -> None:
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"Got a {type(frame).__name__}; expected {what}: a DataFrame {needed}.")
-    missing = [name for name in needed if name not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"Columns {missing} are missing for {what}. Came: {list(frame.columns)}; "
-            f"expected: {needed}."
-        )
-    if frame.empty:
-        raise ValueError(f"Got no rows; expected {what} with at least one.")
