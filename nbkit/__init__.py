@@ -29,15 +29,19 @@ _HOME = {
     "win_rate": "nbkit.evaluate",
     "wins": "nbkit.evaluate",
     "preference_accuracy": "nbkit.evaluate",
-    "mean_interval": "nbkit.evaluate",
-    "seed_interval": "nbkit.evaluate",
-    "rank_correlation": "nbkit.evaluate",
-    "jaccard": "nbkit.evaluate",
-    "overlap": "nbkit.evaluate",
+    "mean_interval": "nbkit.intervals",
+    "seed_interval": "nbkit.intervals",
+    "paired_gain": "nbkit.intervals",
+    "parabola_peak": "nbkit.intervals",
+    "rank_correlation": "nbkit.agreement",
+    "jaccard": "nbkit.agreement",
+    "overlap": "nbkit.agreement",
+    "compare": "nbkit.experiments",
+    "gain": "nbkit.experiments",
     "profile": "nbkit.profiles",
     "readiness": "nbkit.machine",
 }
-_MODULES = ("exercises", "plots", "scores", "select", "world")
+_MODULES = ("exercises", "plots", "scores", "select", "widgets", "world")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
 
 from nbkit.models import Policy
-from nbkit.tokens import TokenPair
+from nbkit.tokens import TokenPair, tokenize_pairs
 
 # Settings that say where a model came from or how it is used, not what it computes (the dtype is
 # hashed with the weights).
@@ -87,6 +88,27 @@ def hash_weights(policy: Policy) -> str:
             raw = tensor.detach().contiguous().flatten().view(torch.uint8).cpu()
             digest.update(memoryview(raw.numpy()))
     return digest.hexdigest()[:32]
+
+
+def hash_content(policy: Policy, *parts) -> str:
+    """Hash of all that decides a result: policies by their weights, pairs by their ids and their
+    tokens under `policy`, log-prob tables by their values, anything else by its text."""
+    told = "; ".join(_told(policy, part) for part in parts)
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _told(policy: Policy, part) -> str:
+    if isinstance(part, Policy):
+        return hash_weights(part)
+    if isinstance(part, Dataset):
+        return repr([(p.id, hash_pair(p)) for p in tokenize_pairs(policy.tokenizer, part)])
+    if isinstance(part, pd.DataFrame):
+        return repr(pd.util.hash_pandas_object(part).tolist())
+    if isinstance(part, dict):
+        return repr([(key, _told(policy, part[key])) for key in sorted(part)])
+    if isinstance(part, (list, tuple)):
+        return repr([_told(policy, item) for item in part])
+    return repr(part)
 
 
 def _settings(config: dict) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Judging a policy, and comparing scores and selections."""
+"""Judging a policy: win rates of its samples, and how it ranks held-out pairs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from nbkit.intervals import mean_interval
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy
 from nbkit.sampling import prompt_list, sample
 from nbkit.scores import dpo_loss, implicit_margin
-
-RESAMPLES = 2_000  # of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,8 @@ def win_rate(
             prompt=prompts,
             response=responses,
             baseline_response=list(baseline),
-            reward=_rewards(judge, prompts, responses),
-            baseline_reward=_rewards(judge, prompts, baseline),
+            reward=rewards(judge, prompts, responses),
+            baseline_reward=rewards(judge, prompts, baseline),
         )
     )
     value, low, high = mean_interval(wins(table.reward, table.baseline_reward), confidence)
@@ -136,75 +134,13 @@ def preference_accuracy(
     return pd.DataFrame.from_dict(intervals, orient="index", columns=["value", "low", "high"])
 
 
-def rank_correlation(a: pd.Series, b: pd.Series, confidence: float = 0.95) -> pd.Series:
-    """Spearman's rank correlation of two scores over the pairs that both hold, with a bootstrap
-    interval over pairs: Series `value, low, high, n`. 1: the same order; -1: reversed."""
-    both = pd.concat([a, b], axis=1, join="inner").dropna().to_numpy()
-    if len(both) < 3:
-        raise ValueError(
-            f"The scores share {len(both)} pairs without NaN (of {len(a)} and {len(b)}); a rank "
-            "correlation needs 3 or more. Are both indexed by pair id?"
-        )
-
-    def spearman(x, y):
-        return stats.spearmanr(x, y).statistic
-
-    done = stats.bootstrap(
-        tuple(both.T), spearman, paired=True, vectorized=False, n_resamples=999,
-        confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),
-    )  # fmt: skip
-    low, high = done.confidence_interval
-    return pd.Series(dict(value=spearman(*both.T), low=low, high=high, n=len(both)))
-
-
-def jaccard(a, b) -> float:
-    """Jaccard index of two selections: shared ids over all ids. 1: the same set."""
-    a, b = _two_sets(a, b)
-    return len(a & b) / len(a | b)
-
-
-def overlap(a, b) -> float:
-    """Overlap coefficient of two selections: shared ids over the smaller selection's size."""
-    a, b = _two_sets(a, b)
-    return len(a & b) / min(len(a), len(b))
-
-
-def mean_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean of the values and its percentile-bootstrap interval."""
-    values = np.asarray(values, float)
-    if len(values) == 0:
-        raise ValueError("The mean of no values is not defined: got an empty list.")
-    draw, n = np.random.default_rng(0), len(values)
-    means = [values[draw.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(values.mean()), float(low), float(high)
-
-
-def seed_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean over repeated runs (training seeds) and its Student-t interval. Unlike a bootstrap it
-    is honest for a handful of runs; one run has no interval: (value, nan, nan)."""
-    values = np.asarray(values, float)
-    if len(values) == 0:
-        raise ValueError("The mean of no runs is not defined: got an empty list.")
-    if len(values) == 1:
-        return float(values[0]), float("nan"), float("nan")
-    reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
-
-
-def _rewards(judge, prompts, responses) -> np.ndarray:
-    rewards = np.array([float(judge(p, r)) for p, r in zip(prompts, responses, strict=True)])
-    bad = np.flatnonzero(~np.isfinite(rewards))
+def rewards(judge, prompts, responses) -> np.ndarray:
+    """The judge's reward of each response to its prompt; ValueError for one that is no number."""
+    values = np.array([float(judge(p, r)) for p, r in zip(prompts, responses, strict=True)])
+    bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise ValueError(
-            f"The judge gave {rewards[bad[0]]} for response {responses[bad[0]]!r} to prompt "
+            f"The judge gave {values[bad[0]]} for response {responses[bad[0]]!r} to prompt "
             f"{prompts[bad[0]]!r} ({len(bad)} such rewards); expected a finite number."
         )
-    return rewards
-
-
-def _two_sets(a, b):
-    a, b = set(a), set(b)
-    if not a or not b:
-        raise ValueError(f"Cannot compare an empty selection: got {len(a)} and {len(b)} ids.")
-    return a, b
+    return values

@@ -29,6 +29,37 @@ def top(scores: pd.Series, keep: float | int) -> list[str]:
     return _first(scores, keep, ascending=False)
 
 
+def middle(scores: pd.Series, low: float, high: float) -> list[str]:
+    """The pairs in a band of percentiles, lowest score first: those after the lowest share `low`
+    and up to the share `high` (0.2, 0.8: without the lowest and the highest fifth).
+
+    Raises:
+        ValueError: not 0 <= low < high <= 1, or no pair lies in the band.
+    """
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"low={low!r}, high={high!r}; expected shares, 0 <= low < high <= 1.")
+    ranked = _ranked(scores, ascending=True)
+    band = ranked.index[round(low * len(ranked)) : round(high * len(ranked))].tolist()
+    if not band:
+        raise ValueError(f"No pair lies between {low:.0%} and {high:.0%} of {len(ranked)} pairs.")
+    return band
+
+
+def both(*selections: list[str]) -> list[str]:
+    """The pairs that are in every one of the selections, in the order of the first.
+
+    Raises:
+        ValueError: fewer than two selections, or no pair is in all of them.
+    """
+    if len(selections) < 2:
+        raise ValueError(f"Expected two selections or more, got {len(selections)}.")
+    shared = set(selections[0]).intersection(*selections[1:])
+    if not shared:
+        sizes = ", ".join(str(len(selection)) for selection in selections)
+        raise ValueError(f"No pair is in all of the selections (of {sizes} pairs).")
+    return [id_ for id_ in selections[0] if id_ in shared]
+
+
 def random_like(selection: list[str], pairs, seed: int = 0) -> list[str]:
     """As many pairs as `selection` has, drawn at random from all ids (of `pairs`, a Series, or a
     list): the control that every selection is compared with."""
@@ -38,6 +69,41 @@ def random_like(selection: list[str], pairs, seed: int = 0) -> list[str]:
     return random.Random(seed).sample(ids, len(selection))
 
 
+def random_matched(
+    selection: list[str], lengths: pd.Series, seed: int = 0, bins: int = 10
+) -> list[str]:
+    """A random control of the same size and, nearly, the same lengths: is a selection more than a
+    preference for long (or short) responses?
+
+    Args:
+        selection: ids.
+        lengths: a number for every pair, the selected ones included, such as `chosen_tokens` of a
+            log-prob table. The pairs are cut into `bins` of about equal size by it (fewer where
+            lengths tie), and as many are drawn from each as the selection has there.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a selected pair has no length.
+    """
+    unknown = [id_ for id_ in selection if id_ not in lengths.index or pd.isna(lengths[id_])]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of the {len(selection)} selected pairs have no length (first: "
+            f"{unknown[0]!r}). Lengths are a Series indexed by pair id, one for every pair."
+        )
+    known = lengths.dropna().sort_index()
+    bin_of = pd.cut(known.rank(), bins, labels=False)  # equal lengths share a rank, so a bin
+    wanted = bin_of[list(selection)].value_counts()
+    rng = random.Random(seed)
+    drawn = [
+        id_
+        for bin_, count in sorted(wanted.items())
+        for id_ in rng.sample(bin_of.index[bin_of == bin_].tolist(), count)
+    ]
+    rng.shuffle(drawn)
+    return drawn
+
+
 def _ids(pairs) -> list[str]:
     if isinstance(pairs, (pd.Series, pd.DataFrame)):
         return list(pairs.index)
@@ -45,6 +111,11 @@ def _ids(pairs) -> list[str]:
 
 
 def _first(scores, keep, ascending):
+    ranked = _ranked(scores, ascending)
+    return ranked.index[: _count(keep, len(ranked))].tolist()
+
+
+def _ranked(scores, ascending):
     if not isinstance(scores, pd.Series):
         raise TypeError(
             f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
@@ -53,8 +124,7 @@ def _first(scores, keep, ascending):
         id_ = scores.index[scores.index.duplicated()][0]
         raise ValueError(f"The scores hold pair {id_!r} more than once; expected each id once.")
     # a stable sort of the rows in id order breaks ties by id
-    ranked = scores.dropna().sort_index().sort_values(ascending=ascending, kind="stable")
-    return ranked.index[: _count(keep, len(ranked))].tolist()
+    return scores.dropna().sort_index().sort_values(ascending=ascending, kind="stable")
 
 
 def _count(keep, available: int) -> int:

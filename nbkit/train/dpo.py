@@ -135,10 +135,10 @@ def train_dpo(
 
     trace_reference = None
     if loss != "simpo":
-        data = _with_reference(data, _reference_table(policy, reference, pairs, max_length))
+        data = _with_reference(data, reference_table(policy, reference, pairs, max_length))
         if trace is not None:
             followed = _token_data(policy, trace, max_length)[0]["id"][:]
-            table = _reference_table(policy, reference, trace, max_length)
+            table = reference_table(policy, reference, trace, max_length)
             trace_reference = _rows(table, followed)
 
     learner = _learner(policy, copy_model, lora, seed)
@@ -219,8 +219,8 @@ def _token_data(policy, pairs, max_length):
     return Dataset.from_dict(columns), left_out
 
 
-def _reference_table(policy, reference, pairs, max_length):
-    """The reference's log-probs of `pairs`."""
+def reference_table(policy: Policy, reference, pairs, max_length: int | None) -> pd.DataFrame:
+    """The reference's log-probs of `pairs`, for `reference` as `train_dpo` takes it."""
     if isinstance(reference, pd.DataFrame):
         return reference
     if reference is None:

@@ -1,0 +1,269 @@
+"""Selections compared by what they are for: train on each, and judge what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from datasets import Dataset
+
+from nbkit.cache import hash_content, write_whole
+from nbkit.evaluate import rewards, wins
+from nbkit.intervals import Gain, paired_gain
+from nbkit.logprobs import response_logprobs
+from nbkit.models import Policy
+from nbkit.sampling import prompt_list, sample
+from nbkit.scores import log_ratios
+from nbkit.select import random_like
+from nbkit.train import reference_table, rows_that_fit, seed_list, train_dpo, updates
+from nbkit.workers import run_jobs
+
+BUDGETS = ("examples", "updates")
+SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 128}
+
+
+def compare(
+    policy: Policy,
+    pairs: Dataset,
+    selections: Mapping[str, list[str] | Dataset],
+    prompts,
+    judge: Callable[[object, str], float],
+    *,
+    seeds: int | Iterable[int] = 5,
+    budgets: Iterable[str] = BUDGETS,
+    in_order: Iterable[str] = (),
+    held_out: Dataset | None = None,
+    measures: Mapping[str, Callable[[object, str], float]] | None = None,
+    sampling: Mapping | None = None,
+    reference: Policy | None = None,
+    cache: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+    **training,
+) -> pd.DataFrame:
+    """Train on each selection, on full data and on random controls, and judge the policies.
+
+    Two budgets, since a selection has fewer pairs than full data. "examples": every chosen pair
+    is seen equally often, so the smaller set makes fewer updates. "updates": every run makes as
+    many updates as full data does, so a smaller set is repeated. A selection and its random
+    control have the same number of pairs and of updates in both.
+
+    Args:
+        policy: where every run starts, and whose answers are the baseline of the win rate.
+        pairs: Dataset with `id, prompt, chosen, rejected`: full data.
+        selections: name -> ids of `pairs` (see `nbkit.select`), or a Dataset of edited pairs.
+        prompts: to answer after training: list, or Dataset or DataFrame with a `prompt` column.
+        judge: `judge(prompt, response)` -> reward; higher is better.
+        seeds: number of seeds, or the seeds: of the training order, of the random controls and of
+            the sampled answers.
+        budgets: "examples", "updates" or both.
+        in_order: names of the selections to train on in their order (a curriculum); all else is
+            shuffled by the seed.
+        held_out: pairs on which `accuracy` and the shifts of log-probs are measured.
+        measures: name -> function of (prompt, response), averaged into a column of that name.
+        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, 128.
+        reference: DPO's reference; default the policy itself.
+        cache: folder in which every finished run is kept by content; the same call after an
+            interruption trains only what is missing. The judge's verdicts are not kept: another
+            judge needs no new training.
+        workers: processes that train at once (see `nbkit.workers`); on a GPU 1.
+        progress: show a bar over the runs.
+        **training: for `nbkit.train_dpo`: beta, learning_rate, epochs, lora, ...
+
+    Returns:
+        Tidy DataFrame, one row a (selection, seed, budget). Beside the selections it has the
+        rows "before" (the policy itself, no training), "full", and "random N" for each size N of
+        a selection. Columns: `pairs` trained on, `updates`; `win_rate` against the policy's own
+        answers (ties one half), `reward` (mean), `length` (mean, tokens of an answer), the
+        measures; with `held_out`: `accuracy` (share of pairs with implicit margin > 0; zero
+        counts one half), `chosen_shift` and `rejected_shift` (mean log-prob under the policy
+        minus that under the reference, nats, summed over response tokens).
+
+    Raises:
+        ValueError: a selection that is empty, holds ids that are not in `pairs`, or has the name
+            of a control; an unknown budget or name in `in_order`; a reward that is no finite
+            number; and what `train_dpo` and `sample` refuse.
+    """
+    seeds, prompts, budgets = seed_list(seeds), prompt_list(prompts), list(budgets)
+    _check(selections, budgets, in_order)
+    length = training.get("max_length")
+    fit = pairs.select(rows_that_fit(policy, pairs, length))
+    how = {**SAMPLING, **(sampling or {})}
+    rows, runs = _plan(selections, fit, seeds, budgets, set(in_order), training)
+
+    shared = reference_table(policy, reference, fit, length)
+    watched = None
+    if held_out is not None:
+        watched = held_out, reference_table(policy, reference, held_out, length)
+    jobs = []
+    for run in runs.values():
+        edited = isinstance(selections.get(run.selection), Dataset)
+        table = reference_table(policy, reference, run.pairs, length) if edited else shared
+        file = None
+        if cache is not None:
+            content = policy, reference, run.pairs, run.settings, run.answer_seed
+            content = hash_content(policy, *content, prompts, how, held_out)
+            file = Path(cache) / f"{content}.parquet"
+        jobs.append((policy, run, table, prompts, how, watched, file))
+    finished = dict.fromkeys(runs)
+    for number, answers in run_jobs(
+        _train_and_answer, jobs, workers, progress=progress, desc="comparing, runs"
+    ):
+        finished[jobs[number][1].key] = answers
+    verdicts = _verdicts(finished, prompts, judge, measures or {}, policy.tokenizer)
+    return pd.DataFrame([{**row, **verdicts[key]} for row, key in rows])
+
+
+def gain(
+    results: pd.DataFrame,
+    selection: str,
+    over: str = "random",
+    *,
+    metric: str = "win_rate",
+    budget: str = "examples",
+) -> Gain:
+    """How much better a selection did than another, seed by seed.
+
+    Args:
+        results: from `compare`; results of several data sets may be concatenated, if each has its
+            own seeds.
+        selection: its name in `results`.
+        over: the other's name; "random" is the selection's own control, of equal size.
+        metric: a column of `results`.
+        budget: "examples" or "updates".
+
+    Returns:
+        Gain: mean of the paired differences, Student-t interval over seeds, and a verdict.
+    """
+    at = results[results.budget == budget]
+    by_seed = at.pivot(index="seed", columns="selection", values=metric)
+    if over == "random":
+        sizes = at[at.selection == selection].pairs.unique()
+        over = _control_name(sizes[0]) if len(sizes) else over
+        over = over if over in by_seed else "full"  # of the size of full data it is full data
+    missing = [name for name in (selection, over) if name not in by_seed]
+    if missing:
+        raise ValueError(
+            f"No row of budget {budget!r} is named {missing}; there are {list(by_seed.columns)}."
+        )
+    return paired_gain(by_seed[selection], by_seed[over])
+
+
+class _Run(NamedTuple):
+    """One training (or none) and the answers of what it left."""
+
+    selection: str
+    seed: int
+    pairs: Dataset | None  # None: the policy as it is
+    settings: dict  # for train_dpo
+    answer_seed: int
+
+    @property
+    def key(self):
+        return self.selection, self.seed, self.settings.get("max_steps", 0)
+
+
+def _plan(selections, fit, seeds, budgets, in_order, training):
+    """Rows of the result, each with the key of its run; and the runs by key. A run may serve two
+    rows: full data makes the same updates in both budgets."""
+    rows, runs = [], {}
+    most = updates(len(fit), **training)
+    for seed in seeds:
+        baseline = _Run("baseline", seed, None, {}, answer_seed=2 * seed + 1)
+        runs[baseline.key] = baseline
+        for name, subset in _subsets(selections, fit, seed).items():
+            size = 0 if subset is None else len(subset)
+            for budget in budgets:
+                settings = {}
+                if size:
+                    steps = most if budget == "updates" else updates(size, **training)
+                    order = "given" if name in in_order else "shuffled"
+                    settings = dict(training, max_steps=steps, order=order, seed=seed)
+                run = _Run(name, seed, subset, settings, answer_seed=2 * seed)
+                runs[run.key] = run
+                row = dict(selection=name, seed=seed, budget=budget, pairs=size)
+                rows.append((dict(row, updates=run.key[2]), run.key))
+    return rows, runs
+
+
+def _subsets(selections, fit, seed) -> dict[str, Dataset | None]:
+    """What is trained on, by name: nothing, everything, the selections and their controls."""
+    row_of = {id_: row for row, id_ in enumerate(fit["id"])}
+    subsets = {"before": None, "full": fit}
+    for name, selection in selections.items():
+        if not isinstance(selection, Dataset):
+            unknown = [id_ for id_ in selection if id_ not in row_of]
+            if unknown:
+                raise ValueError(
+                    f"Selection {name!r}: {len(unknown)} of its {len(selection)} ids are not "
+                    f"among the {len(fit)} pairs that fit the model (first: {unknown[0]!r})."
+                )
+            selection = fit.select([row_of[id_] for id_ in selection])
+        subsets[name] = selection
+    sizes = {len(subsets[name]) for name in selections}
+    for size in sorted(size for size in sizes if size < len(fit)):
+        ids = random_like(range(size), fit, seed)
+        subsets[_control_name(size)] = fit.select([row_of[id_] for id_ in ids])
+    return subsets
+
+
+def _control_name(size: int) -> str:
+    return f"random {size}"
+
+
+def _train_and_answer(policy, run, table, prompts, how, watched, file) -> pd.DataFrame:
+    """Column `response` [prompts], and what was measured on held-out pairs in every row."""
+    if file is not None and file.exists():
+        return pd.read_parquet(file)
+    length = run.settings.get("max_length")
+    if run.pairs is not None:
+        settings = dict(run.settings, reference=table, progress=False)
+        policy = train_dpo(policy, run.pairs, **settings).policy
+    responses = sample(policy, prompts, seed=run.answer_seed, progress=False, **how)
+    answers = pd.DataFrame({"response": responses})
+    if watched is not None:
+        held_out, held_table = watched
+        logps = response_logprobs(policy, held_out, max_length=length, progress=False)
+        d = log_ratios(logps, held_table.loc[logps.index])
+        answers = answers.assign(
+            accuracy=wins(d.chosen, d.rejected).mean(),
+            chosen_shift=d.chosen.mean(),
+            rejected_shift=d.rejected.mean(),
+        )
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(answers, file)
+    return answers
+
+
+def _verdicts(finished, prompts, judge, measures, tokenizer) -> dict[tuple, dict[str, float]]:
+    """The measured columns of each run."""
+    earned = {key: rewards(judge, prompts, done.response) for key, done in finished.items()}
+    verdicts = {}
+    for (name, seed, steps), done in finished.items():
+        reward = earned[name, seed, steps]
+        tokens = tokenizer(done.response.tolist(), add_special_tokens=False)["input_ids"]
+        verdicts[name, seed, steps] = {
+            "win_rate": wins(reward, earned["baseline", seed, 0]).mean(),
+            "reward": reward.mean(),
+            "length": pd.Series(tokens).map(len).mean(),
+            **{column: rewards(f, prompts, done.response).mean() for column, f in measures.items()},
+            **done.drop(columns="response").iloc[0],
+        }
+    return verdicts
+
+
+def _check(selections, budgets, in_order) -> None:
+    for name, selection in selections.items():
+        if name in ("before", "full", "baseline") or name.startswith("random "):
+            raise ValueError(f"A selection is named {name!r}, which is the name of a control.")
+        if not len(selection):
+            raise ValueError(f"Selection {name!r} is empty: there is nothing to train on.")
+    if not budgets or set(budgets) - set(BUDGETS):
+        raise ValueError(f"budgets={budgets!r}; expected some of {', '.join(BUDGETS)}.")
+    if unknown := set(in_order) - set(selections):
+        raise ValueError(
+            f"in_order names {sorted(unknown)}, not among the selections ({', '.join(selections)})."
+        )

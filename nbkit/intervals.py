@@ -1,0 +1,133 @@
+"""Means with intervals: over many cases, over a handful of training runs, of differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+RESAMPLES = 2_000  # of a bootstrap
+
+
+def mean_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean of the values and its percentile-bootstrap interval."""
+    values = np.asarray(values, float)
+    if len(values) == 0:
+        raise ValueError("The mean of no values is not defined: got an empty list.")
+    draw, n = np.random.default_rng(0), len(values)
+    means = [values[draw.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(values.mean()), float(low), float(high)
+
+
+def seed_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean over repeated runs (training seeds) and its Student-t interval. Unlike a bootstrap it
+    is honest for a handful of runs; one run has no interval: (value, nan, nan)."""
+    values = np.asarray(values, float)
+    if len(values) == 0:
+        raise ValueError("The mean of no runs is not defined: got an empty list.")
+    if len(values) == 1:
+        return float(values[0]), float("nan"), float("nan")
+    reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A mean difference of paired runs with its Student-t interval. `str()` of it says by itself
+    whether the interval is clear of zero."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+
+    @property
+    def verdict(self) -> str:
+        if self.runs < 2:
+            return "one run, no interval"
+        if self.low > 0:
+            return "above zero"
+        return "below zero" if self.high < 0 else "not clear of zero"
+
+    def __str__(self):
+        interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if self.runs > 1 else ""
+        return f"{self.value:+.3f}{interval}, {self.verdict}"
+
+    __repr__ = __str__
+
+
+def paired_gain(values: pd.Series, baseline: pd.Series, confidence: float = 0.95) -> Gain:
+    """How much higher `values` are than `baseline`, run by run (both indexed by seed, in any
+    order): what the runs share, such as their data and the order of training, cancels.
+
+    Raises:
+        ValueError: the two do not hold the same seeds once each.
+    """
+    if values.index.has_duplicates or set(values.index) != set(baseline.index):
+        raise ValueError(
+            f"Runs are paired by seed: got seeds {list(values.index)} and {list(baseline.index)}; "
+            "expected the same ones, each once."
+        )
+    return Gain(*seed_interval(values - baseline.loc[values.index], confidence), len(values))
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where a fitted parabola is highest, with a bootstrap interval over runs. `at_edge` is the
+    share of resamples whose best place is an end of the measured range: near 1, the peak was not
+    bracketed."""
+
+    value: float
+    low: float
+    high: float
+    at_edge: float
+
+    def __str__(self):
+        edge = f", at an end of the range in {self.at_edge:.0%}" if self.at_edge else ""
+        return f"{self.value:.0%} [{self.low:.0%}, {self.high:.0%}]{edge}"
+
+    __repr__ = __str__
+
+
+def parabola_peak(curves: pd.DataFrame, confidence: float = 0.95) -> Peak:
+    """Place of the maximum of a curve measured several times, as Selective DPO finds the best
+    share to keep (arXiv 2502.09650, section 4: a parabola through ten runs).
+
+    Args:
+        curves: [runs, places]: one row a run (seed), one column a place on the x axis (a number,
+            such as the share kept), values the height (such as the win rate).
+
+    Returns:
+        Peak: of the least-squares parabola within the measured range (an end of the range when
+        it rises throughout, or opens upward); the interval is a percentile bootstrap over runs,
+        which is narrow for a handful of them.
+
+    Raises:
+        ValueError: fewer than three places, or a value is missing.
+    """
+    places = curves.columns.to_numpy(float)
+    if len(places) < 3 or curves.isna().any(axis=None):
+        raise ValueError(
+            f"A parabola needs three places or more, without gaps: got {len(places)} columns and "
+            f"{int(curves.isna().sum().sum())} missing values."
+        )
+    heights, draw = curves.to_numpy(float), np.random.default_rng(0)
+    rows = draw.integers(len(heights), size=(RESAMPLES, len(heights)))
+    peaks = _highest(places, heights[rows].mean(axis=1))
+    low, high = np.quantile(peaks, [(1 - confidence) / 2, (1 + confidence) / 2])
+    value = _highest(places, heights.mean(axis=0)[None])[0]
+    at_edge = np.isin(peaks, (places.min(), places.max())).mean()
+    return Peak(float(value), float(low), float(high), float(at_edge))
+
+
+def _highest(places, curves) -> np.ndarray:
+    """Place of the parabola's maximum within the range of `places`, for each row of `curves`."""
+    a, b, _ = np.polyfit(places, curves.T, 2)
+    low, high = places.min(), places.max()
+    better_end = np.where(a * (high + low) + b > 0, high, low)  # a(h² - l²) + b(h - l) > 0
+    opens_down = a < 0
+    vertex = -b / (2 * np.where(opens_down, a, -1.0))
+    return np.where(opens_down, np.clip(vertex, low, high), better_end)

@@ -1,0 +1,100 @@
+"""How hard a pair is: from what happened to it while a model was trained, or from its responses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
+    """When a pair was learned for good: LS = min {t0 : m_t > threshold for all t > t0}
+    (Selective DPO, arXiv 2502.09650, section 3).
+
+    Args:
+        trace: tidy frame with columns `step, id, margin` (`run.trace` of `nbkit.train_dpo`);
+            margin is the implicit reward margin, beta included. The paper follows held-out pairs
+            and evaluates after every update (`trace_every=1`).
+        threshold: margin above which a pair counts as learned, beta x nats; the paper's 0.4.
+
+    Returns:
+        Series of optimizer steps (float): the last step at which the margin was not above the
+        threshold (the first step when it always was). Lower: easier. Infinite for a pair that
+        is not above the threshold at the last step: never learned; such pairs rank last. With
+        `trace_every=k` a step is known up to k - 1.
+
+    Raises:
+        ValueError: a column is missing, a pair has a step twice or lacks one, or a margin is NaN.
+    """
+    margins = _margins(trace)
+    steps = margins.index.to_numpy(float)
+    below = margins.to_numpy() <= threshold
+    last_below = len(steps) - 1 - below[::-1].argmax(axis=0)
+    learned = np.where(below.any(axis=0), steps[last_below], steps[0])
+    learned[below[-1]] = np.inf
+    return pd.Series(learned, index=margins.columns, name="learned_step")
+
+
+def confidence(trace: pd.DataFrame) -> pd.Series:
+    """Data-map confidence: mean over the training steps of sigmoid(m_t), the probability that the
+    policy gives to the label (Dataset Cartography, arXiv 2009.10795, section 2, with the
+    Bradley-Terry probability of a pair). 0 to 1; higher: easier. `trace` as for `learned_step`;
+    step 0, at which all pairs are alike, counts like any other."""
+    return _probabilities(trace).mean().rename("confidence")
+
+
+def variability(trace: pd.DataFrame) -> pd.Series:
+    """Data-map variability: standard deviation over the training steps of sigmoid(m_t)
+    (arXiv 2009.10795, section 2; the population's). 0 to 0.5; higher: the policy wavered more, or
+    moved further. `trace` as for `learned_step`."""
+    return _probabilities(trace).std(ddof=0).rename("variability")
+
+
+def perplexity(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
+    """Perplexity of one response: exp(- mean log-prob per token), from a log-prob table of the
+    reference. 1 and up; higher: the model finds the response less likely, token for token.
+
+    Raises:
+        ValueError: side is neither "chosen" nor "rejected".
+    """
+    side = _side(side)
+    return np.exp(-logps[f"{side}_logp"] / logps[f"{side}_tokens"]).rename("perplexity")
+
+
+def response_length(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
+    """Length of one response in scored tokens, its end-of-sequence token included."""
+    return logps[f"{_side(side)}_tokens"].rename("response_length")
+
+
+def _side(side: str) -> str:
+    if side not in ("chosen", "rejected"):
+        raise ValueError(f"side={side!r}; expected 'chosen' or 'rejected'.")
+    return side
+
+
+def _probabilities(trace: pd.DataFrame) -> pd.DataFrame:
+    return 1 / (1 + np.exp(-_margins(trace)))
+
+
+def _margins(trace: pd.DataFrame) -> pd.DataFrame:
+    """Margins [steps, pairs], complete."""
+    missing = [name for name in ("step", "id", "margin") if name not in trace]
+    if missing:
+        raise ValueError(
+            f"A training trace has columns step, id and margin; {missing} are missing (came: "
+            f"{list(trace)}). `nbkit.train_dpo(..., trace=pairs).trace` is one."
+        )
+    twice = trace.duplicated(["step", "id"])
+    if twice.any():
+        first = trace[twice].iloc[0]
+        raise ValueError(f"The trace holds pair {first['id']!r} twice at step {first['step']}.")
+    margins = trace.pivot(index="step", columns="id", values="margin")
+    lacking = margins.columns[margins.isna().any()]
+    if len(lacking):
+        step = margins.index[margins[lacking[0]].isna()][0]
+        raise ValueError(
+            f"{len(lacking)} of {margins.shape[1]} pairs have no margin at some step (first: "
+            f"{lacking[0]!r} at step {step}). Trace the same pairs at every step."
+        )
+    if margins.empty:
+        raise ValueError("The trace is empty: got no steps.")
+    return margins[trace["id"].drop_duplicates()]  # pivot sorts; keep the order of the pairs

@@ -1,0 +1,151 @@
+"""Validation loss: how hard a pair is for models that were trained on the other half of the data
+(Selective DPO, arXiv 2502.09650, section 3)."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nbkit.cache import hash_content, write_whole
+from nbkit.models import Policy
+from nbkit.train import reference_table, rows_that_fit, seed_list, train_dpo, updates
+from nbkit.workers import run_jobs
+
+HALVES = ("A", "B")
+
+
+def validation_loss(policy: Policy, pairs, **options) -> pd.Series:
+    """Mean DPO loss of each pair under reference models that were not trained on it.
+
+    Takes the arguments of `cross_fitted_losses`, and is the mean of its columns: by default six
+    models, two halves by three seeded splits, three of which score each pair, as in the paper.
+
+    Returns:
+        Series by pair id, nats; lower: easier. NaN for a pair too long for the model.
+        `nbkit.select.easiest(validation_loss(...), 0.5)` is Selective DPO's selection.
+    """
+    return cross_fitted_losses(policy, pairs, **options).mean(axis=1).rename("validation_loss")
+
+
+def cross_fitted_losses(
+    policy: Policy,
+    pairs,
+    *,
+    seeds: int | Sequence[int] = 3,
+    groups: str = "prompt",
+    points: int = 1,
+    reference: Policy | pd.DataFrame | None = None,
+    cache: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+    **training,
+) -> pd.DataFrame:
+    """DPO loss of each pair under each reference model that was not trained on it.
+
+    For each seed the pairs are split into two halves (`folds`), and a copy of the policy is
+    trained with DPO on each; it scores the pairs of the other half.
+
+    Args:
+        policy: where the reference models start.
+        pairs: Dataset with `id, prompt, chosen, rejected`.
+        seeds: number of splits, or their seeds. Two models are trained for each.
+        groups: column of `pairs`; pairs with the same value are never in different halves. By
+            default the prompt. Name something wider where prompts ask about the same thing: a
+            model that has seen a pair's neighbours makes the pair look easy.
+        points: average the loss over so many evaluation points during training, evenly spaced and
+            ending with the last step, as the released code does with five. 1: after training.
+        reference: DPO's reference, a policy or its log-prob table over `pairs`; default the
+            policy itself.
+        cache: folder in which the losses of each finished model are kept by content. The same
+            call after an interruption trains only the models that are missing.
+        workers: processes that train at once (see `nbkit.workers`); on a GPU 1.
+        progress: show a bar over the models.
+        **training: for `nbkit.train_dpo`: beta, learning_rate, epochs, lora, ...
+
+    Returns:
+        DataFrame [pairs, 2 x splits] of DPO losses (nats; lower: easier), columns (split, half)
+        named after the half that the model was trained on: NaN for the pairs of that half, and
+        for pairs too long for the model (a warning names them).
+
+    Raises:
+        ValueError: no column `groups`, a single group, no seeds, or what `train_dpo` refuses.
+    """
+    seeds = seed_list(seeds)
+    if not (isinstance(points, int) and points > 0):
+        raise ValueError(f"points={points!r}; expected a whole number, 1 or more.")
+    if own := {"seed", "trace", "trace_every", "checkpoints", "copy_model"} & set(training):
+        raise ValueError(f"{', '.join(sorted(own))}: set by the cross-fitting itself.")
+    table = reference_table(policy, reference, pairs, training.get("max_length"))
+    fit = pairs.select(rows_that_fit(policy, pairs, training.get("max_length")))
+
+    jobs, columns = [], []
+    for seed in seeds:
+        half = folds(fit, seed, groups).to_numpy()
+        for name in HALVES:
+            learned = fit.select(np.flatnonzero(half == name))
+            scored = fit.select(np.flatnonzero(half != name))
+            file = None
+            if cache is not None:
+                content = policy, learned, scored, reference, points, seed, training
+                file = Path(cache) / f"{hash_content(policy, *content)}.parquet"
+            jobs.append((policy, learned, scored, table, points, seed, training, file))
+            columns.append((seed, name))
+    losses = dict.fromkeys(columns)  # in this order, whichever finishes first
+    for number, result in run_jobs(
+        _train_and_score, jobs, workers, progress=progress, desc="cross-fitting, models"
+    ):
+        losses[columns[number]] = result
+    ids = pd.Index(pairs["id"][:], name="id")
+    return pd.concat(losses, axis=1, names=["split", "half"]).reindex(ids)
+
+
+def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
+    """The half, "A" or "B", of each pair by id. Groups (pairs with the same value in the column
+    `groups`) stay together; they are dealt in random order, each to the half that has fewer pairs
+    so far, so that the halves are as even as the groups allow.
+
+    Raises:
+        ValueError: there is no such column, or all pairs are in one group.
+    """
+    if groups not in pairs.column_names:
+        raise ValueError(
+            f"groups={groups!r} is not a column of the pairs ({', '.join(pairs.column_names)})."
+        )
+    names = [value if isinstance(value, str) else json.dumps(value) for value in pairs[groups]]
+    sizes = pd.Series(names).value_counts()
+    if len(sizes) < 2:
+        raise ValueError(
+            f"All {len(pairs)} pairs have the same {groups!r}, and pairs of one group are not put "
+            "into different halves: there is nothing to split."
+        )
+    order = sorted(sizes.index)
+    random.Random(seed).shuffle(order)
+    dealt, half_of = dict.fromkeys(HALVES, 0), {}
+    for name in order:
+        half = min(HALVES, key=dealt.get)
+        dealt[half] += sizes[name]
+        half_of[name] = half
+    index = pd.Index(pairs["id"][:], name="id")
+    return pd.Series([half_of[name] for name in names], index=index, name="half")
+
+
+def _train_and_score(policy, learned, scored, table, points, seed, training, file) -> pd.Series:
+    """Losses of the pairs `scored` under a policy trained on the pairs `learned`."""
+    if file is not None and file.exists():
+        return pd.read_parquet(file)["loss"]
+    spacing = -(-updates(len(learned), **training) // points)
+    run = train_dpo(
+        policy, learned, reference=table, seed=seed, trace=scored, trace_every=spacing,
+        progress=False, **training,
+    )  # fmt: skip
+    trace = run.trace[run.trace.step > 0]
+    losses = np.logaddexp(0.0, -trace.margin).groupby(trace.id).mean().rename("loss")
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(losses.to_frame(), file)
+    return losses

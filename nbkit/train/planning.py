@@ -1,0 +1,45 @@
+"""What can be said of a training before it starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from nbkit.models import Policy
+from nbkit.tokens import split_unscored, tokenize_pairs
+
+
+def updates(
+    pairs: int,
+    *,
+    batch_size: int = 16,
+    epochs: float = 1,
+    max_steps: int = -1,
+    gradient_accumulation_steps: int = 1,
+    **_,
+) -> int:
+    """Number of optimizer steps that `train_dpo` makes on so many pairs with these settings (of
+    which those that do not matter here are passed over)."""
+    if max_steps > 0:
+        return max_steps
+    batches = math.ceil(pairs / batch_size)
+    return math.ceil(epochs * math.ceil(batches / gradient_accumulation_steps))
+
+
+def rows_that_fit(policy: Policy, pairs, max_length: int | None = None) -> list[int]:
+    """Rows of the pairs that `train_dpo` does not leave out, in order."""
+    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
+    _, left_out = split_unscored(token_pairs, max_length or policy.max_length)
+    return [row for row, id_ in enumerate(pairs["id"]) if id_ not in left_out]
+
+
+def seed_list(seeds: int | Iterable[int]) -> list[int]:
+    """Seeds from their number (0, 1, ...) or from a list of them.
+
+    Raises:
+        ValueError: there are none, or one comes twice.
+    """
+    listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not listed or len(set(listed)) < len(listed):
+        raise ValueError(f"seeds={seeds!r}; expected a number, 1 or more, or distinct seeds.")
+    return listed
