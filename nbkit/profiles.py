@@ -26,6 +26,7 @@ class Profile:
     pairs    number of preference pairs to work on
     prompts  number of prompts to sample at when a win rate is measured
     seeds    seeds to repeat a training with
+    workers  processes that train at once (see `nbkit.workers`)
     note     a sentence to print beside a result; empty where none is needed
     """
 
@@ -35,6 +36,7 @@ class Profile:
     pairs: int
     prompts: int
     seeds: tuple[int, ...]
+    workers: int = 1
     note: str = ""
 
     @property
@@ -65,6 +67,7 @@ PROFILES = {
         pairs=3200,
         prompts=1200,
         seeds=(0, 1, 2),
+        workers=2,
     ),
     "gpu": Profile(
         name="gpu",
