@@ -1,13 +1,12 @@
-"""Sampling and judging: real responses, intervals that cover, agreement of scores."""
+"""Sampling and judging: real responses, and what is made of their rewards."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 import nbkit as nb
-from nbkit import evaluate, world
+from nbkit import world
 
 
 @pytest.fixture(scope="module")
@@ -101,33 +100,6 @@ def test_win_rate_refuses_what_it_cannot_judge(policy, prompts):
         nb.win_rate(policy, [""] * 40, prompts, lambda p, r: float("nan"), max_new_tokens=2)
 
 
-def test_intervals_cover_as_often_as_they_say():
-    draw = np.random.default_rng(0)
-    covered = [
-        low <= 0.3 <= high
-        for _, low, high in (
-            evaluate.mean_interval(draw.random(60) < 0.3, confidence=0.9) for _ in range(300)
-        )
-    ]
-    assert 0.83 <= np.mean(covered) <= 0.95
-    won = draw.random(5000) < 0.3
-    reach = 1.645 * won.std() / np.sqrt(5000)  # of a 90% interval of the normal distribution
-    value, low, high = evaluate.mean_interval(won, confidence=0.9)
-    assert (value - low, high - value) == pytest.approx((reach, reach), rel=0.1)
-    with pytest.raises(ValueError, match="mean of no values"):
-        evaluate.mean_interval([])
-
-
-def test_seed_intervals_cover_with_few_runs():
-    draw = np.random.default_rng(0)
-    runs = [evaluate.seed_interval(draw.normal(1.0, 2.0, size=4)) for _ in range(400)]
-    assert 0.92 <= np.mean([low <= 1.0 <= high for _, low, high in runs]) <= 0.98
-    value, low, high = evaluate.seed_interval([0.6])
-    assert value == 0.6 and np.isnan([low, high]).all()
-    with pytest.raises(ValueError, match="mean of no runs"):
-        evaluate.seed_interval([])
-
-
 def test_preference_accuracy_on_held_out_pairs(policy):
     pairs = world.pairs(60, seed=2, part="validation")
     other = nb.load_policy("world/large", device="cpu")
@@ -140,22 +112,3 @@ def test_preference_accuracy_on_held_out_pairs(policy):
     assert (result.low <= result.value).all() and (result.value <= result.high).all()
     same = nb.preference_accuracy(policy, tables[1], pairs)
     assert same.loc["loss", "value"] == pytest.approx(np.log(2))
-
-
-def test_rank_correlation_is_spearmans_over_the_shared_pairs():
-    draw = np.random.default_rng(1)
-    a = pd.Series(draw.normal(size=200), index=[f"p{i}" for i in range(200)])
-    b = (a + draw.normal(size=200)).sample(frac=0.9, random_state=0)
-    result = nb.rank_correlation(a, b)
-    assert result.value == pytest.approx(stats.spearmanr(a[b.index], b).statistic)
-    assert result.n == 180 and result.low < result.value < result.high
-    assert nb.rank_correlation(a, -a).value == pytest.approx(-1)
-    with pytest.raises(ValueError, match="share 0 pairs without NaN"):
-        nb.rank_correlation(a, b.rename(index=lambda i: f"x{i}"))
-
-
-def test_set_agreement():
-    assert nb.jaccard(["a", "b"], ["b", "c"]) == pytest.approx(1 / 3)
-    assert nb.overlap(["a", "b"], ["b", "c", "d"]) == pytest.approx(1 / 2)
-    with pytest.raises(ValueError, match="empty selection: got 0 and 1"):
-        nb.jaccard([], ["a"])

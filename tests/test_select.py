@@ -56,3 +56,56 @@ def test_random_control_has_the_size_and_depends_on_the_seed_only():
     assert control == select.random_like(ids[:30], pd.Series(0.0, index=ids), seed=1)
     with pytest.raises(ValueError, match="Cannot draw 101 pairs from 100"):
         select.random_like(list(range(101)), ids)
+
+
+def test_middle_is_a_band_of_percentiles():
+    scores = pd.Series(range(10), index=list("jihgfedcba"), dtype=float)
+    scores["x"] = float("nan")
+    assert select.middle(scores, 0.2, 0.8) == list("hgfedc")
+    assert select.middle(scores, 0, 0.1) == ["j"] and select.middle(scores, 0.9, 1) == ["a"]
+    assert select.middle(scores, 0, 1) == select.easiest(scores, 1.0)
+    thirds = [select.middle(scores, k / 3, (k + 1) / 3) for k in range(3)]
+    assert sorted(sum(thirds, [])) == list("abcdefghij")  # bands that touch share no pair
+    for low, high in ((0.5, 0.5), (0.8, 0.2), (-0.1, 0.5), (0.5, 1.1), (20, 80)):
+        with pytest.raises(ValueError, match="expected shares, 0 <= low < high <= 1"):
+            select.middle(scores, low, high)
+    with pytest.raises(ValueError, match="No pair lies between 1% and 2% of 10 pairs"):
+        select.middle(scores, 0.01, 0.02)
+
+
+def test_both_keeps_the_order_of_the_first():
+    assert select.both(list("cabd"), list("dxbc")) == list("cbd")
+    assert select.both(list("cabd"), list("dxbc"), list("dc")) == list("cd")
+    with pytest.raises(ValueError, match="No pair is in all of the selections .of 1, 2 pairs"):
+        select.both(["a"], ["b", "c"])
+    with pytest.raises(ValueError, match="two selections or more, got 1"):
+        select.both(["a"])
+
+
+def test_matched_control_has_the_lengths_of_the_selection():
+    lengths = pd.Series(range(200), index=[f"p{i:03d}" for i in range(200)])
+    selection = lengths.index[lengths % 200 > 150].tolist() + ["p000", "p001"]
+    control = select.random_matched(selection, lengths, seed=1)
+    assert len(set(control)) == len(selection) and set(control) != set(selection)
+    by_bin = [(lengths[ids] // 20).value_counts().to_dict() for ids in (selection, control)]
+    assert by_bin[0] == by_bin[1]
+    assert control == select.random_matched(selection, lengths.sample(frac=1), seed=1)
+    assert control != select.random_matched(selection, lengths, seed=2)
+    free = select.random_like(selection, lengths, seed=1)
+    assert lengths[free].mean() < 130 < 160 < lengths[control].mean()
+
+
+def test_matched_control_is_in_random_order():
+    """Trained on in its order it must not be a curriculum by length."""
+    lengths = pd.Series(range(100), index=[f"p{i:03d}" for i in range(100)])
+    control = lengths[select.random_matched(lengths.index.tolist(), lengths)]
+    assert abs(control.reset_index(drop=True).corr(pd.Series(range(100)))) < 0.4
+
+
+def test_matched_control_when_lengths_tie_or_lack():
+    same = pd.Series(7, index=list("abcdef"))
+    assert len(set(select.random_matched(["a", "b"], same))) == 2
+    with pytest.raises(ValueError, match="1 of the 2 selected pairs have no length .first: 'z'"):
+        select.random_matched(["a", "z"], same)
+    with pytest.raises(ValueError, match="first: 'a'"):
+        select.random_matched(["a"], same.astype(float).replace(7, float("nan")))

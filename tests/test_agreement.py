@@ -1,0 +1,27 @@
+"""Agreement of scores and of selections."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import nbkit as nb
+
+
+def test_rank_correlation_is_spearmans_over_the_shared_pairs():
+    draw = np.random.default_rng(1)
+    a = pd.Series(draw.normal(size=200), index=[f"p{i}" for i in range(200)])
+    b = (a + draw.normal(size=200)).sample(frac=0.9, random_state=0)
+    result = nb.rank_correlation(a, b)
+    assert result.value == pytest.approx(stats.spearmanr(a[b.index], b).statistic)
+    assert result.n == 180 and result.low < result.value < result.high
+    assert nb.rank_correlation(a, -a).value == pytest.approx(-1)
+    with pytest.raises(ValueError, match="share 0 pairs without NaN"):
+        nb.rank_correlation(a, b.rename(index=lambda i: f"x{i}"))
+
+
+def test_set_agreement():
+    assert nb.jaccard(["a", "b"], ["b", "c"]) == pytest.approx(1 / 3)
+    assert nb.overlap(["a", "b"], ["b", "c", "d"]) == pytest.approx(1 / 2)
+    with pytest.raises(ValueError, match="empty selection: got 0 and 1"):
+        nb.jaccard([], ["a"])

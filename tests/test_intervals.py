@@ -1,0 +1,105 @@
+"""Intervals that cover as often as they say; gains paired by seed; the place of a peak."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import nbkit as nb
+
+
+def test_intervals_cover_as_often_as_they_say():
+    draw = np.random.default_rng(0)
+    covered = [
+        low <= 0.3 <= high
+        for _, low, high in (
+            nb.mean_interval(draw.random(60) < 0.3, confidence=0.9) for _ in range(300)
+        )
+    ]
+    assert 0.83 <= np.mean(covered) <= 0.95
+    won = draw.random(5000) < 0.3
+    reach = 1.645 * won.std() / np.sqrt(5000)  # of a 90% interval of the normal distribution
+    value, low, high = nb.mean_interval(won, confidence=0.9)
+    assert (value - low, high - value) == pytest.approx((reach, reach), rel=0.1)
+    with pytest.raises(ValueError, match="mean of no values"):
+        nb.mean_interval([])
+
+
+def test_seed_intervals_cover_with_few_runs():
+    draw = np.random.default_rng(0)
+    runs = [nb.seed_interval(draw.normal(1.0, 2.0, size=4)) for _ in range(400)]
+    assert 0.92 <= np.mean([low <= 1.0 <= high for _, low, high in runs]) <= 0.98
+    value, low, high = nb.seed_interval([0.6])
+    assert value == 0.6 and np.isnan([low, high]).all()
+    with pytest.raises(ValueError, match="mean of no runs"):
+        nb.seed_interval([])
+
+
+def test_paired_gain_is_the_paired_t_interval_whatever_the_order():
+    draw = np.random.default_rng(0)
+    seeds = [3, 1, 7, 4, 5]
+    before = pd.Series(draw.normal(0, 5, 5), index=seeds)  # what the runs share is large
+    after = (before + draw.normal(0.3, 0.1, 5)).sample(frac=1, random_state=1)
+    gain = nb.paired_gain(after, before)
+    test = stats.ttest_rel(after.loc[seeds], before)
+    low, high = test.confidence_interval(0.95)
+    assert (gain.low, gain.high) == pytest.approx((low, high))
+    assert gain.value == pytest.approx((after.loc[seeds] - before).mean()) and gain.runs == 5
+    assert gain.verdict == "above zero" and nb.paired_gain(before, after).verdict == "below zero"
+    assert str(gain) == f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], above zero"
+
+
+def test_gain_says_when_it_is_not_clear():
+    zero = pd.Series([0.0, 0.0], index=[0, 1])
+    assert nb.paired_gain(pd.Series([0.1, -0.2], index=[1, 0]), zero).verdict == "not clear of zero"
+    one = nb.paired_gain(pd.Series([0.1]), pd.Series([0.0]))
+    assert str(one) == "+0.100, one run, no interval"
+
+
+@pytest.mark.parametrize("index", [[0, 2], [0], [0, 1, 2]])
+def test_gain_refuses_runs_that_are_not_paired(index):
+    other = pd.Series(0.5, index=index)
+    with pytest.raises(ValueError, match="expected the same ones, each once"):
+        nb.paired_gain(pd.Series([0.5, 0.6], index=[0, 1]), other)
+    with pytest.raises(ValueError, match="expected the same ones, each once"):
+        nb.paired_gain(pd.Series([0.5, 0.6], index=[0, 0]), pd.Series([0.5, 0.6], index=[0, 0]))
+
+
+PLACES = [0.3, 0.5, 0.7, 0.85, 1.0]
+
+
+def curves(vertex, noise=0.0, runs=20, sign=-1.0, seed=0):
+    draw = np.random.default_rng(seed)
+    heights = 0.6 + sign * (np.array(PLACES) - vertex) ** 2
+    return pd.DataFrame(heights + draw.normal(0, noise, (runs, 5)), columns=PLACES)
+
+
+def test_parabola_peak_finds_the_vertex():
+    exact = nb.parabola_peak(curves(0.62))
+    assert (exact.value, exact.low, exact.high, exact.at_edge) == pytest.approx((0.62,) * 3 + (0,))
+    noisy = [nb.parabola_peak(curves(0.62, noise=0.05, seed=seed)) for seed in range(100)]
+    assert 0.85 <= np.mean([peak.low <= 0.62 <= peak.high for peak in noisy]) <= 0.99
+    again = nb.parabola_peak(curves(0.62, noise=0.05)[PLACES[::-1]])
+    assert (again.value, again.low) == pytest.approx((noisy[0].value, noisy[0].low))
+
+
+@pytest.mark.parametrize(
+    ("curve", "end"),
+    [
+        (curves(1.4), 1.0),  # rises throughout
+        (curves(0.1), 0.3),  # falls throughout
+        (curves(0.5, sign=1.0), 1.0),  # opens upward, the right end is higher
+        (curves(0.8, sign=1.0), 0.3),  # opens upward, the left end is higher
+    ],
+)
+def test_a_peak_at_an_end_is_said_to_be_there(curve, end):
+    peak = nb.parabola_peak(curve)
+    assert peak.value == end and peak.at_edge == 1
+    assert str(peak) == f"{end:.0%} [{end:.0%}, {end:.0%}], at an end of the range in 100%"
+
+
+def test_parabola_needs_three_places_without_gaps():
+    with pytest.raises(ValueError, match="got 2 columns and 0 missing"):
+        nb.parabola_peak(curves(0.6)[[0.3, 0.5]])
+    with pytest.raises(ValueError, match="got 5 columns and 1 missing"):
+        nb.parabola_peak(curves(0.6).mask(lambda c: c == c.iloc[0, 0]).iloc[:1])
