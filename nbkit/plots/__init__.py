@@ -1,10 +1,30 @@
 """Pictures. Tidy data in, `ax` in and out, never `plt.show()`.
 
-    figures.py   margins, training_trace, win_rates: drawn on a matplotlib Axes
-    tokens.py    token_view, mask_view: single tokens as HTML, every text escaped
+    figures.py      margins, training_trace, win_rates: drawn on a matplotlib Axes
+    learning.py     learning_order: the margins of all pairs while training
+    comparison.py   comparison, share_curve: experiments over several seeds
+    kept.py         kept_and_dropped: what one share keeps
+    tokens.py       token_view, mask_view: single tokens as HTML, every text escaped
+    common.py       colours and checks that they share; a figure as PNG
 """
 
-from nbkit.plots.figures import COLORS, margins, training_trace, win_rates
+from nbkit.plots.common import COLORS, as_png
+from nbkit.plots.comparison import comparison, share_curve
+from nbkit.plots.figures import margins, training_trace, win_rates
+from nbkit.plots.kept import kept_and_dropped
+from nbkit.plots.learning import learning_order
 from nbkit.plots.tokens import mask_view, token_view
 
-__all__ = ["COLORS", "margins", "mask_view", "token_view", "training_trace", "win_rates"]
+__all__ = [
+    "COLORS",
+    "as_png",
+    "comparison",
+    "kept_and_dropped",
+    "learning_order",
+    "margins",
+    "mask_view",
+    "share_curve",
+    "token_view",
+    "training_trace",
+    "win_rates",
+]

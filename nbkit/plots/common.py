@@ -1,8 +1,11 @@
 """What all figures share: colours, guides, and the checks of what came in."""
 
+import io
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 PALETTE = sns.color_palette("colorblind").as_hex()
 COLORS = {"chosen": PALETTE[0], "rejected": PALETTE[1], "margin": PALETTE[2]}
@@ -28,3 +31,15 @@ def need_columns(frame, needed: list[str], what: str) -> None:
         )
     if frame.empty:
         raise ValueError(f"Got no rows; expected {what} with at least one.")
+
+
+def as_png(draw, panels: int = 1) -> bytes:
+    """PNG of what `draw(axes)` draws on `panels` Axes side by side.
+
+    The figure is unknown to pyplot: no backend shows it, and none has to be closed.
+    """
+    figure = Figure(figsize=(5.5 * panels, 4), layout="constrained")
+    draw(figure.subplots(1, panels, squeeze=False)[0])
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110, facecolor="white")
+    return png.getvalue()

@@ -1,0 +1,116 @@
+"""The order in which pairs are learned, as one picture of a whole training run."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from nbkit.plots.common import COLORS, current_axes, need_columns
+from nbkit.scores import learned_step
+
+# Orange: the policy leans to the rejected response; blue: to the chosen one.
+LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_cmap=True)
+ROBUST = 98  # percentile of |margin| at which the colour is full: a few pairs run far ahead
+
+
+def learning_order(trace, ax=None, *, scores=None, limit=None):
+    """Heat map of the implicit margins while training: a row a pair, easiest at the top.
+
+    Parameters
+    ----------
+    trace
+        Tidy DataFrame with columns `step, id, margin` (implicit reward margin, beta included), the
+        same pairs at every step: `run.trace` of `nbkit.train_dpo(..., trace=pairs)`.
+    scores
+        Series by pair id whose lower values mean easier; pairs without a score are left out, and
+        counted in the label. Default: the learned step of this trace. Ties go to the pair with
+        the higher mean margin, then by id.
+    limit
+        Margin (beta x nats) at which the colour is full, on both sides of 0; default: the 98th
+        percentile of the margins' sizes.
+
+    Returns
+    -------
+    matplotlib Axes
+        A colour bar stands beside it.
+    """
+    need_columns(trace, ["step", "id", "margin"], "a training trace")
+    margins = _margins(trace)
+    if scores is None:
+        scores = learned_step(trace)
+    order = _easiest_first(margins, scores)
+    steps, values = margins.columns.to_numpy(float), margins.loc[order].to_numpy(float)
+    if limit is None:
+        limit = np.percentile(np.abs(values), ROBUST) or 1.0
+    elif not limit > 0:
+        raise ValueError(f"limit={limit}; expected a margin above 0, in beta x nats.")
+    ax = current_axes(ax)
+    mesh = ax.pcolormesh(
+        _edges(steps),
+        np.arange(len(values) + 1),
+        values,
+        cmap=LEANING,
+        vmin=-limit,
+        vmax=limit,
+        rasterized=True,  # hundreds of rows would make a vector image slow
+    )
+    beyond = (values < -limit).any(), (values > limit).any()
+    ax.figure.colorbar(
+        mesh,
+        ax=ax,
+        label="implicit margin (beta × nats)",
+        extend={(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+            beyond, "neither"
+        ),
+    )
+    ax.set_yticks([0.5, len(values) - 0.5], ["easiest", "hardest"])
+    ax.set_ylim(len(values), 0)
+    name = str(scores.name or "score").replace("_", " ")
+    missing = len(margins) - len(order)
+    left_out = f"\n({missing:,} without a score left out)" if missing else ""
+    ax.set(xlabel="training step (updates)", ylabel=f"{len(order):,} pairs by {name}{left_out}")
+    return ax
+
+
+def _margins(trace) -> pd.DataFrame:
+    """Margins [pairs, steps], complete and with at least two steps."""
+    twice = trace.duplicated(["step", "id"])
+    if twice.any():
+        first = trace[twice].iloc[0]
+        raise ValueError(f"The trace holds pair {first['id']!r} twice at step {first['step']}.")
+    margins = trace.pivot(index="id", columns="step", values="margin")
+    holes = margins.index[margins.isna().any(axis=1)]
+    if len(holes):
+        raise ValueError(
+            f"{len(holes)} of {len(margins)} pairs have no margin at some step: "
+            f"{list(holes[:3])}. Trace the same pairs at every step."
+        )
+    if margins.shape[1] < 2:
+        raise ValueError(
+            f"The trace has {margins.shape[1]} step; the order of learning takes 2 or more. "
+            "Lower `trace_every` of train_dpo."
+        )
+    return margins
+
+
+def _easiest_first(margins, scores) -> list:
+    if not isinstance(scores, pd.Series):
+        raise TypeError(
+            f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
+        )
+    if scores.index.has_duplicates:
+        twice = scores.index[scores.index.duplicated()][0]
+        raise ValueError(f"The scores hold pair {twice!r} more than once; expected each id once.")
+    table = pd.DataFrame({"score": scores.reindex(margins.index), "mean": margins.mean(axis=1)})
+    table = table.dropna(subset="score").sort_index()
+    if table.empty:
+        raise ValueError(
+            f"None of the {len(margins)} pairs of the trace has a score. The trace has ids such as "
+            f"{margins.index[0]!r}; the scores came with {list(scores.index[:3])}."
+        )
+    return list(table.sort_values(["score", "mean"], ascending=[True, False], kind="stable").index)
+
+
+def _edges(steps) -> np.ndarray:
+    """Left and right ends of the columns: halfway between steps, which may be unequally apart."""
+    middles = (steps[1:] + steps[:-1]) / 2
+    return np.array([2 * steps[0] - middles[0], *middles, 2 * steps[-1] - middles[-1]])

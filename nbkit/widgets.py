@@ -1,0 +1,158 @@
+"""Widgets: the static figures with a handle. This is the only module that imports ipywidgets.
+
+Every picture stands in the notebooks without a widget too, so that nothing is lost on a page that
+cannot run one. Texts of pairs come from data that others wrote: all are escaped.
+"""
+
+from base64 import b64encode
+from html import escape
+
+import ipywidgets
+import pandas as pd
+
+from nbkit import plots
+from nbkit.select import easiest
+
+STEP = 0.05  # of the share kept
+LONGEST = 400  # characters of one text in the table
+
+TABLE = "border-collapse:collapse;margin-top:0.5em;"
+CELL = "padding:4px 10px;text-align:left;vertical-align:top;border-bottom:1px solid #8888;"
+SHORT = CELL + "white-space:nowrap;"
+LONG = CELL + "white-space:pre-wrap;overflow-wrap:anywhere;min-width:8em;unicode-bidi:isolate;"
+CUT = "border-top:3px dashed #888;"
+
+
+def share_slider(
+    scores, pairs, *, curve=None, marks=None, show=("prompt", "chosen", "rejected"), rows=4
+) -> ipywidgets.VBox:
+    """A slider for the share of pairs to keep, easiest first, and what it keeps and drops.
+
+    Below the slider stand the picture of `nbkit.plots.kept_and_dropped` and a table of the pairs
+    around the cut: the hardest still kept, then the easiest just dropped. Both follow when the
+    handle is let go, or an arrow key moves it.
+
+    Parameters
+    ----------
+    scores
+        Series by pair id; lower means easier. Pairs without a score (NaN) are neither kept nor
+        dropped.
+    pairs
+        Dataset with `id` and the columns in `show`; it holds every scored pair. Conversational
+        columns are shown as text, with the roles where there is more than one message.
+    curve, marks
+        As for `kept_and_dropped`; with marks the table says which pairs have one.
+    show
+        Columns of the pairs in the table.
+    rows
+        How many pairs to show on each side of the cut.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what `kept_and_dropped` refuses, a scored id that is not in `pairs`, a column of
+        `show` that is missing, and `rows` that is no count.
+    """
+    show = [show] if isinstance(show, str) else list(show)
+    _check(scores, pairs, show, rows)
+    ranked = easiest(scores, 1.0)
+    row_of = {pair_id: row for row, pair_id in enumerate(pairs["id"])}
+    unknown = [pair_id for pair_id in ranked if pair_id not in row_of]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(ranked)} scored pairs are not in `pairs`: {unknown[:3]}. "
+            "Pass the pairs that were scored."
+        )
+    slider = ipywidgets.FloatSlider(
+        value=0.5,
+        min=STEP,
+        max=1.0,
+        step=STEP,
+        readout_format=".0%",
+        description="share of pairs kept (τ)",
+        tooltip="Share of pairs kept, easiest first. The arrow keys move it by 5%.",
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout={"width": "min(100%, 36em)"},
+    )
+    picture, table = ipywidgets.HTML(), ipywidgets.HTML()
+
+    def redraw(change=None):
+        share = round(slider.value, 2)
+        kept = len(easiest(scores, share))
+        picture.value = _picture(scores, share, curve, marks, kept, len(ranked))
+        around = [(pair_id, "kept") for pair_id in ranked[max(kept - rows, 0) : kept]]
+        around += [(pair_id, "dropped") for pair_id in ranked[kept : kept + rows]]
+        found = [(id_, side, pairs[row_of[id_]]) for id_, side in around]
+        table.value = _table(found, share, scores, marks, show)
+
+    redraw()  # input that cannot be drawn is refused here, not in a callback that nobody hears
+    slider.observe(redraw, names="value")
+    return ipywidgets.VBox([slider, picture, table])
+
+
+def _check(scores, pairs, show, rows) -> None:
+    if not isinstance(scores, pd.Series):
+        raise TypeError(
+            f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
+        )
+    if not hasattr(pairs, "column_names"):
+        raise TypeError(f"Expected pairs as a datasets.Dataset, got {type(pairs).__name__}.")
+    missing = [name for name in ("id", *show) if name not in pairs.column_names]
+    if missing:
+        raise ValueError(
+            f"Columns {missing} are missing in the pairs. Came: {pairs.column_names}; expected "
+            f"'id' and those to show: {show}."
+        )
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise ValueError(f"rows={rows!r}; expected a count of 1 or more pairs to show.")
+
+
+def _picture(scores, share, curve, marks, kept: int, total: int) -> str:
+    """The figure as an image inside the page, with words for those who do not see it."""
+    png = plots.as_png(
+        lambda axes: plots.kept_and_dropped(scores, share, axes, curve=curve, marks=marks),
+        panels=1 if curve is None else 2,
+    )
+    words = f"Histogram of the scores: {kept} of {total} pairs kept, {total - kept} dropped."
+    source = f"data:image/png;base64,{b64encode(png).decode()}"
+    return f'<img alt="{escape(words)}" style="max-width:100%" src="{source}">'
+
+
+def _table(found, share, scores, marks, show) -> str:
+    """The pairs around the cut, easiest first; a dashed line is the cut."""
+    mark = [] if marks is None else [str(marks.name or "marked")]
+    heads = "".join(
+        f'<th scope="col" style="{SHORT}">{_text(name)}</th>'
+        for name in ["", str(scores.name or "score"), *mark, *show]
+    )
+    lines, above = [], "kept"
+    for pair_id, side, pair in found:
+        facts = [f"{scores[pair_id]:.3g}"]
+        facts += ["yes" if marks[pair_id] else "no"] if mark else []
+        cells = "".join(f'<td style="{SHORT}">{fact}</td>' for fact in facts)
+        cells += "".join(f'<td style="{LONG}">{_text(_readable(pair[name]))}</td>' for name in show)
+        cut = CUT if side != above else ""
+        lines.append(f'<tr style="{cut}"><th scope="row" style="{SHORT}">{side}</th>{cells}</tr>')
+        above = side
+    caption = f"{share:.0%} kept: the hardest of them, then the easiest that are dropped"
+    return (
+        f'<table style="{TABLE}"><caption style="text-align:left">{caption}</caption>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _readable(value) -> str:
+    """A text as it is; messages one below the other, with their roles if there are several."""
+    if isinstance(value, list):
+        several = len(value) > 1
+        said = [f"{turn['role']}: {turn['content']}" if several else turn["content"]
+                for turn in value]
+        return "\n".join(str(text) for text in said)
+    return str(value)
+
+
+def _text(text: str) -> str:
+    """Safe in HTML and in UTF-8, and not endless."""
+    text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -1,0 +1,199 @@
+"""The slider's picture and table follow it; texts of pairs cannot become HTML."""
+
+import struct
+from base64 import b64decode
+from html.parser import HTMLParser
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+from datasets import Dataset  # noqa: E402
+
+from nbkit import widgets  # noqa: E402
+
+IDS = [f"p{number}" for number in range(10)]
+SCORES = pd.Series(np.arange(10) / 10, index=IDS, name="validation_loss").sample(
+    frac=1, random_state=0
+)
+FLIPPED = pd.Series([number >= 6 for number in range(10)], index=IDS, name="flipped")
+PAIRS = Dataset.from_dict(
+    {
+        "id": IDS,
+        "prompt": [f"prompt {number}" for number in range(10)],
+        "chosen": [f"good {number}" for number in range(10)],
+        "rejected": [f"bad {number}" for number in range(10)],
+    }
+)
+CURVE = pd.DataFrame(
+    [(share, seed, 0.5 + share / 10 + seed / 100) for share in (0.3, 0.6, 1.0) for seed in (0, 1)],
+    columns=["share", "seed", "win_rate"],
+)
+
+
+class Reader(HTMLParser):
+    """What a browser would make of it: tags with attributes, and the rows of the table."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.rows, self.caption = [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.tags[-1][0] == "caption":
+            self.caption += data
+        elif self.rows:
+            self.rows[-1][-1] += data
+
+
+def parts(box):
+    slider, picture, table = box.children
+    return slider, picture, Reader(table.value)
+
+
+def test_the_table_shows_the_pairs_around_the_cut():
+    box = widgets.share_slider(SCORES, PAIRS, rows=2)
+    slider, _, table = parts(box)
+    assert slider.value == 0.5
+    assert table.rows[0] == ["", "validation_loss", "prompt", "chosen", "rejected"]
+    assert table.rows[1:] == [
+        ["kept", "0.3", "prompt 3", "good 3", "bad 3"],
+        ["kept", "0.4", "prompt 4", "good 4", "bad 4"],
+        ["dropped", "0.5", "prompt 5", "good 5", "bad 5"],
+        ["dropped", "0.6", "prompt 6", "good 6", "bad 6"],
+    ]
+
+
+def test_moving_the_slider_changes_picture_and_table():
+    box = widgets.share_slider(SCORES, PAIRS, rows=1, marks=FLIPPED, show="chosen")
+    slider, picture, _ = parts(box)
+    before = picture.value
+    slider.value = 0.8
+    table = parts(box)[2]
+    assert [row[3] for row in table.rows] == ["chosen", "good 7", "good 8"]
+    assert [row[2] for row in table.rows] == ["flipped", "yes", "yes"]
+    assert table.caption.startswith("80% kept")
+    assert picture.value != before
+    slider.value = 0.2
+    assert [row[2:] for row in parts(box)[2].rows[1:]] == [["no", "good 1"], ["no", "good 2"]]
+
+
+def test_the_ends_of_the_slider():
+    box = widgets.share_slider(SCORES, PAIRS, rows=4)
+    slider = box.children[0]
+    slider.value = slider.max
+    assert [row[0] for row in parts(box)[2].rows[1:]] == ["kept"] * 4
+    assert [row[2] for row in parts(box)[2].rows[1:]] == [f"prompt {n}" for n in (6, 7, 8, 9)]
+    slider.value = slider.min
+    assert [row[0] for row in parts(box)[2].rows[1:]] == ["kept"] + ["dropped"] * 4
+
+
+def test_only_the_first_dropped_row_has_the_cut_above_it():
+    table = parts(widgets.share_slider(SCORES, PAIRS, rows=3))[2]
+    cuts = ["dashed" in attributes["style"] for tag, attributes in table.tags
+            if tag == "tr" and "style" in attributes]  # fmt: skip
+    assert cuts == [False, False, False, True, False, False]
+
+
+def png_size(picture):
+    tags = Reader(picture.value).tags
+    assert [tag for tag, _ in tags] == ["img"]
+    kind, data = tags[0][1]["src"].split(",")
+    assert kind == "data:image/png;base64"
+    return struct.unpack(">II", b64decode(data)[16:24])
+
+
+def test_the_picture_is_a_png_with_words_and_a_panel_for_the_curve():
+    one = widgets.share_slider(SCORES, PAIRS).children[1]
+    two = widgets.share_slider(SCORES, PAIRS, curve=CURVE, marks=FLIPPED).children[1]
+    (width, height), (twice, same) = png_size(one), png_size(two)
+    assert twice == 2 * width and same == height
+    assert Reader(one.value).tags[0][1]["alt"] == (
+        "Histogram of the scores: 5 of 10 pairs kept, 5 dropped.")
+    assert plt.get_fignums() == []  # else the inline backend shows it a second time
+
+
+def test_the_slider_can_be_read_and_waits_for_release():
+    slider = widgets.share_slider(SCORES, PAIRS).children[0]
+    assert "share of pairs kept" in slider.description and "arrow keys" in slider.tooltip
+    assert slider.continuous_update is False
+    assert slider.style.description_width == "initial"  # else the description is cut off
+
+
+def test_pairs_without_a_score_are_not_there():
+    scores = SCORES.copy()
+    scores["p4"] = np.nan
+    box = widgets.share_slider(scores, PAIRS, rows=9)
+    assert "prompt 4" not in [row[2] for row in parts(box)[2].rows]
+    assert "of 9 pairs kept" in box.children[1].value
+
+
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</td></table><b>&amp;"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_everything_is_escaped(text):
+    pairs = PAIRS.remove_columns(["prompt"]).add_column("prompt", [text] * 10)
+    pairs = pairs.add_column(text, [text] * 10)
+    box = widgets.share_slider(
+        SCORES.rename(text), pairs, marks=FLIPPED.rename(text), show=["prompt", text])
+    table = parts(box)[2]
+    ours = {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+    assert {tag for tag, _ in table.tags} == ours
+    assert table.rows[0] == ["", text, text, "prompt", text]
+    assert all(row[3:] == [text, text] for row in table.rows[1:])
+    assert "<script" not in box.children[2].value
+
+
+def test_conversations_are_shown_as_text():
+    prompt = [
+        {"role": "user", "content": "hello <b>"},
+        {"role": "assistant", "content": "yes ?"},
+        {"role": "user", "content": "pet of mia ?"},
+    ]
+    pairs = Dataset.from_list(
+        [
+            {"id": pair_id, "prompt": prompt, "chosen": [{"role": "assistant", "content": "dog"}]}
+            for pair_id in IDS
+        ]
+    )
+    table = parts(widgets.share_slider(SCORES, pairs, show=("prompt", "chosen")))[2]
+    assert table.rows[1][2:] == ["user: hello <b>\nassistant: yes ?\nuser: pet of mia ?", "dog"]
+
+
+def test_long_texts_are_shortened():
+    pairs = PAIRS.remove_columns(["prompt"]).add_column("prompt", ["x" * 10_000] * 10)
+    text = parts(widgets.share_slider(SCORES, pairs))[2].rows[1][2]
+    assert text == "x" * (widgets.LONGEST - 1) + "…"
+
+
+def test_impossible_input_is_refused_at_once():
+    with pytest.raises(TypeError, match="scores as a pandas Series indexed by pair id, got list"):
+        widgets.share_slider([1.0], PAIRS)
+    with pytest.raises(TypeError, match="pairs as a datasets.Dataset, got DataFrame"):
+        widgets.share_slider(SCORES, PAIRS.to_pandas())
+    with pytest.raises(ValueError, match=r"\['answer'\] are missing in the pairs. Came: \['id'"):
+        widgets.share_slider(SCORES, PAIRS, show=("prompt", "answer"))
+    with pytest.raises(ValueError, match=r"4 of 10 scored pairs are not in `pairs`: \['p6', 'p7'"):
+        widgets.share_slider(SCORES, PAIRS.select(range(6)))
+    for rows in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"rows={rows}; expected a count"):
+            widgets.share_slider(SCORES, PAIRS, rows=rows)
+    with pytest.raises(ValueError, match="no finite number"):
+        widgets.share_slider(SCORES * np.nan, PAIRS)
+    with pytest.raises(ValueError, match=r"Columns \['seed'\] are missing"):
+        widgets.share_slider(SCORES, PAIRS, curve=CURVE.drop(columns="seed"))
+    with pytest.raises(TypeError, match="marks is int64; expected a boolean Series"):
+        widgets.share_slider(SCORES, PAIRS, marks=FLIPPED.astype(int))
+    assert plt.get_fignums() == []
