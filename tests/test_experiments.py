@@ -1,0 +1,323 @@
+"""compare and gain: every number from the public calls by hand, controls, budgets, resumption."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset
+
+import nbkit as nb
+from nbkit import world
+
+TRAIN = dict(beta=0.5, learning_rate=1e-3, batch_size=8)
+HOW = dict(temperature=0.9, max_new_tokens=8)
+
+
+def correct(prompt, response):
+    return world.grade(prompt, response).correct
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return nb.load_policy("world/small", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return world.pairs(40, seed=5)
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return world.prompts(24, seed=0)
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return world.pairs(30, part="validation")
+
+
+@pytest.fixture(scope="module")
+def selections(pairs):
+    return {"first": pairs["id"][:20], "turned": pairs["id"][19::-1], "few": pairs["id"][:9]}
+
+
+@pytest.fixture(scope="module")
+def results(policy, pairs, selections, prompts, held_out):
+    return nb.compare(
+        policy, pairs, selections, prompts, world.reward, seeds=[0, 3], in_order=["turned"],
+        held_out=held_out, measures={"correct": correct}, sampling=HOW, progress=False, **TRAIN,
+    )  # fmt: skip
+
+
+def row(results, selection, seed=3, budget="examples"):
+    found = results.query("selection == @selection and seed == @seed and budget == @budget")
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_rows_are_selections_and_their_controls(results):
+    names = ["before", "full", "first", "turned", "few", "random 9", "random 20"]
+    assert results.selection.unique().tolist() == names
+    assert len(results) == len(names) * 2 * 2
+    assert not results.duplicated(["selection", "seed", "budget"]).any()
+    assert list(results.columns) == [
+        "selection", "seed", "budget", "pairs", "updates", "win_rate", "reward", "length",
+        "correct", "accuracy", "chosen_shift", "rejected_shift",
+    ]  # fmt: skip
+    sizes = results.drop_duplicates("selection").set_index("selection").pairs
+    assert sizes[names].tolist() == [0, 40, 20, 20, 9, 9, 20]
+
+
+def test_budgets(results):
+    made = results[results.seed == 0].pivot(index="selection", columns="budget", values="updates")
+    assert made.examples[["full", "first", "few", "random 9"]].tolist() == [5, 3, 2, 2]
+    assert (made.updates.drop("before") == 5).all() and (made.loc["before"] == 0).all()
+    same = ["before", "full"]
+    assert all(
+        row(results, name).win_rate == row(results, name, budget="updates").win_rate
+        for name in same
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "order"),
+    [
+        ("full", "examples", "shuffled"),
+        ("first", "examples", "shuffled"),
+        ("few", "updates", "shuffled"),
+        ("turned", "updates", "given"),
+    ],
+)
+def test_a_cell_is_what_the_public_calls_give(
+    results, policy, pairs, selections, prompts, held_out, name, budget, order
+):
+    keep = selections.get(name)
+    steps = 5 if budget == "updates" else -1
+    run = nb.train_dpo(
+        policy, pairs, keep, order=order, seed=3, max_steps=steps, progress=False, **TRAIN
+    )
+    baseline = nb.sample(policy, prompts, seed=7, progress=False, **HOW)
+    won = nb.win_rate(
+        run.policy, baseline, prompts, world.reward, seed=6, progress=False, **HOW
+    )
+    got = row(results, name, 3, budget)
+    assert got.win_rate == pytest.approx(won.value)
+    assert got.reward == pytest.approx(won.table.reward.mean())
+    right = [correct(*answer) for answer in zip(won.table.prompt, won.table.response)]
+    assert got.correct == pytest.approx(np.mean(right))
+    words = [len(policy.tokenizer.tokenize(text)) for text in won.table.response]
+    assert got.length == pytest.approx(np.mean(words))
+    after = nb.response_logprobs(run.policy, held_out, progress=False)
+    before = nb.response_logprobs(policy, held_out, progress=False)
+    judged = nb.preference_accuracy(run.policy, policy, held_out, beta=TRAIN["beta"])
+    assert got.accuracy == pytest.approx(judged.value["accuracy"])
+    for side in ("chosen", "rejected"):
+        shift = (after - before)[f"{side}_logp"].mean()
+        assert got[f"{side}_shift"] == pytest.approx(shift, abs=1e-3)
+
+
+def test_before_is_the_policy_against_itself(results, policy, prompts):
+    answers, baseline = (
+        nb.sample(policy, prompts, seed=seed, progress=False, **HOW) for seed in (6, 7)
+    )
+    assert answers != baseline
+    mine, theirs = (
+        [world.reward(*x) for x in zip(prompts["prompt"], texts)] for texts in (answers, baseline)
+    )
+    got = row(results, "before")
+    assert got.win_rate == pytest.approx(nb.wins(mine, theirs).mean())
+    assert (got.accuracy, got.chosen_shift) == pytest.approx((0.5, 0), abs=1e-4)
+
+
+def test_random_controls_are_random_like_of_the_seed(results, policy, pairs, selections, prompts):
+    ids = nb.select.random_like(selections["first"], pairs, seed=3)
+    run = nb.train_dpo(policy, pairs, ids, seed=3, progress=False, **TRAIN)
+    baseline = nb.sample(policy, prompts, seed=7, progress=False, **HOW)
+    won = nb.win_rate(run.policy, baseline, prompts, world.reward, seed=6, progress=False, **HOW)
+    assert row(results, "random 20").win_rate == pytest.approx(won.value)
+    assert row(results, "random 20", 0).reward != row(results, "random 20", 3).reward
+
+
+def test_edited_pairs_are_a_selection(policy, pairs, prompts):
+    """All labels exchanged: what is chosen falls, and the reference is that of the edited rows."""
+    frame = pairs.to_pandas()
+    frame[["chosen", "rejected"]] = frame[["rejected", "chosen"]]
+    turned = Dataset.from_pandas(frame)
+    result = nb.compare(
+        policy, pairs, {"turned labels": turned}, prompts, world.reward, seeds=1, held_out=pairs,
+        budgets=["examples"], sampling=HOW, progress=False, **TRAIN,
+    )  # fmt: skip
+    assert result.selection.tolist() == ["before", "full", "turned labels"]  # control: full
+    full, edited = (row(result, name, 0) for name in ("full", "turned labels"))
+    assert full.accuracy > 0.6 > 0.4 > edited.accuracy
+    run = nb.train_dpo(policy, turned, seed=0, progress=False, **TRAIN)
+    expected = nb.preference_accuracy(run.policy, policy, pairs).value["accuracy"]
+    assert edited.accuracy == pytest.approx(expected)
+    assert nb.gain(result, "turned labels", metric="reward").value == pytest.approx(
+        edited.reward - full.reward
+    )
+
+
+def test_another_reference_and_other_objectives(policy, pairs, prompts):
+    other = nb.load_policy("world/medium", device="cpu")
+    how = dict(seeds=1, held_out=pairs, sampling=HOW, progress=False, budgets=["examples"], **TRAIN)
+    given = nb.compare(policy, pairs, {}, prompts, world.reward, reference=other, **how)
+    run = nb.train_dpo(policy, pairs, reference=other, seed=0, progress=False, **TRAIN)
+    expected = nb.preference_accuracy(run.policy, other, pairs).value["accuracy"]
+    assert row(given, "full", 0).accuracy == pytest.approx(expected)
+    simpo = nb.compare(policy, pairs, {}, prompts, world.reward, loss="simpo", **how)
+    assert row(simpo, "full", 0).chosen_shift != row(given, "full", 0).chosen_shift
+
+
+def test_without_held_out_pairs_and_measures_the_columns_are_not_there(policy, pairs, prompts):
+    result = nb.compare(
+        policy, pairs, {}, prompts["prompt"][:4], world.reward, seeds=1, max_steps=1,
+        sampling=HOW, progress=False, **TRAIN,
+    )  # fmt: skip
+    assert result.columns[-1] == "length" and len(result) == 4
+    assert (result.query("selection == 'full'").updates == 1).all()
+
+
+def test_pairs_too_long_are_left_out_of_full_and_of_the_controls(policy, pairs, prompts):
+    rows = pairs.to_list()
+    rows[0]["chosen"] = " ".join(["sure thing ."] * 10)
+    longer, how = Dataset.from_list(rows), dict(seeds=1, sampling=HOW, progress=False, **TRAIN)
+    result = nb.compare(
+        policy, longer, {"few": pairs["id"][1:9]}, prompts, world.reward, max_length=20, **how
+    )
+    assert row(result, "full", 0).pairs == 39
+    with pytest.raises(ValueError, match="'few': 1 of its 8 ids are not among the 39 pairs"):
+        nb.compare(
+            policy, longer, {"few": pairs["id"][:8]}, prompts, world.reward, max_length=20, **how
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(selections={"full": ["x"]}), "named 'full', which is the name of a control"),
+        (dict(selections={"random 20": ["x"]}), "named 'random 20'"),
+        (dict(selections={"none": []}), "'none' is empty: there is nothing to train on"),
+        (dict(selections={"odd": ["x", "y"]}), "'odd': 2 of its 2 ids are not among the 40"),
+        (dict(budgets=["epochs"]), "budgets=.'epochs'.; expected some of examples, updates"),
+        (dict(budgets=[]), "expected some of"),
+        (dict(in_order=["few", "easy"]), "in_order names .'easy'., not among the selections"),
+        (dict(seeds=[]), "expected a number, 1 or more"),
+        (dict(prompts=[]), "no prompts"),
+        (dict(judge=lambda p, r: math.nan), "The judge gave nan"),
+        (dict(loss="dpop"), "loss='dpop'; expected one of"),
+    ],
+)
+def test_bad_arguments_are_named(policy, pairs, selections, prompts, change, message):
+    given = dict(selections={"few": selections["few"]}, prompts=prompts["prompt"][:2],
+                 judge=world.reward, seeds=1, sampling=HOW, progress=False, max_steps=1,
+                 **TRAIN)  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        nb.compare(policy, pairs, **{**given, **change})
+
+
+# --- interruption -------------------------------------------------------------------------------
+
+
+def test_an_interrupted_comparison_trains_only_what_is_missing(
+    policy, pairs, selections, prompts, tmp_path, monkeypatch
+):
+    import nbkit.experiments as module
+
+    trained, allowed = [], [4]
+    real = module.train_dpo
+
+    def stop(*args, **kwargs):
+        if len(trained) == allowed[0]:
+            raise KeyboardInterrupt
+        trained.append(kwargs["max_steps"])
+        return real(*args, **kwargs)
+
+    given = dict(seeds=1, sampling=HOW, progress=False, **TRAIN)
+    where = policy, pairs, {"few": selections["few"]}, prompts
+    monkeypatch.setattr(module, "train_dpo", stop)
+    with pytest.raises(KeyboardInterrupt):
+        nb.compare(*where, world.reward, cache=tmp_path, **given)
+    allowed[0] = 5  # one more, and a sixth would be an interrupt again
+    again = nb.compare(*where, world.reward, cache=tmp_path, **given)
+    assert len(trained) == 5  # full, and few and its control at two budgets: each once
+    renamed = nb.compare(*where[:2], {"some": selections["few"]}, prompts, world.reward,
+                         cache=tmp_path, **given)  # fmt: skip
+    assert renamed.win_rate.tolist() == again.win_rate.tolist()
+    judged = nb.compare(*where, lambda p, r: -world.reward(p, r), cache=tmp_path, **given)
+    assert judged.reward.tolist() == (-again.reward).tolist()  # another judge, nothing trained
+    assert len(trained) == 5
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(again, nb.compare(*where, world.reward, **given))
+
+
+@pytest.mark.parametrize("what", ["learning_rate", "sampling", "prompts", "held_out", "in_order"])
+def test_what_changes_a_run_changes_what_is_kept(
+    policy, pairs, selections, prompts, held_out, tmp_path, what
+):
+    given = dict(pairs=pairs, selections={"few": selections["few"][::-1]}, seeds=1,
+                 prompts=prompts["prompt"][:8], judge=world.reward, sampling=HOW, held_out=held_out,
+                 budgets=["updates"], progress=False, **TRAIN)  # fmt: skip
+    nb.compare(policy, cache=tmp_path, **given)
+    kept = len(list(tmp_path.glob("*.parquet")))
+    changes = dict(learning_rate=3e-3, sampling=dict(HOW, temperature=0.3), in_order=["few"],
+                   prompts=prompts["prompt"][8:16], held_out=held_out.select(range(9)))  # fmt: skip
+    given[what] = changes[what]
+    by_cache, fresh = (nb.compare(policy, cache=c, **given) for c in (tmp_path, None))
+    pd.testing.assert_frame_equal(by_cache, fresh)
+    assert len(list(tmp_path.glob("*.parquet"))) > kept
+
+
+def test_workers_give_the_same_rows(policy, pairs, selections, prompts, held_out, results):
+    """Two processes; the judge may be a function of this file, since it runs here."""
+    parallel = nb.compare(
+        policy, pairs, selections, prompts, world.reward, seeds=[0, 3], in_order=["turned"],
+        held_out=held_out, measures={"correct": correct}, sampling=HOW, progress=False, workers=2,
+        **TRAIN,
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(parallel, results, atol=1e-6)
+
+
+# --- gain ---------------------------------------------------------------------------------------
+
+
+def made_up():
+    rows = [("easy", 20, [0.6, 0.7]), ("few", 9, [0.4, 0.4]), ("random 20", 20, [0.5, 0.5]),
+            ("random 9", 9, [0.45, 0.55]), ("full", 40, [0.55, 0.7])]  # fmt: skip
+    return pd.DataFrame(
+        [
+            dict(selection=name, seed=seed, budget=budget, pairs=size,
+                 win_rate=value + (0.1 if budget == "updates" and name == "easy" else 0),
+                 correct=1 - value)
+            for name, size, values in rows
+            for seed, value in enumerate(values)
+            for budget in ("examples", "updates")
+        ]
+    )  # fmt: skip
+
+
+def test_gain_pairs_by_seed_and_finds_the_control():
+    table = made_up().sample(frac=1, random_state=0)
+    assert nb.gain(table, "easy").value == pytest.approx(0.15)
+    assert nb.gain(table, "easy", budget="updates").value == pytest.approx(0.25)
+    assert nb.gain(table, "few").value == pytest.approx(-0.1)
+    assert nb.gain(table, "easy", over="full").value == pytest.approx(0.025)
+    assert nb.gain(table, "easy", over="few", metric="correct").value == pytest.approx(-0.25)
+    assert nb.gain(table, "easy", over="full").verdict == "not clear of zero"
+
+
+def test_the_control_of_all_pairs_is_full_data():
+    table = made_up().replace({"selection": {"easy": "flipped"}})
+    table.loc[table.selection == "flipped", "pairs"] = 40
+    assert nb.gain(table, "flipped").value == pytest.approx(0.025)
+
+
+def test_gain_names_what_is_not_there():
+    with pytest.raises(ValueError, match="budget 'examples' is named .'hard'.; there are"):
+        nb.gain(made_up(), "hard")
+    with pytest.raises(ValueError, match="named .'best'."):
+        nb.gain(made_up(), "easy", over="best")
+    with pytest.raises(ValueError, match="budget 'epochs'"):
+        nb.gain(made_up(), "easy", budget="epochs")
