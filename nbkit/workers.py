@@ -8,6 +8,7 @@ it ends, and they do not heed an interrupt: what runs is finished, what waits is
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copyreg
 import multiprocessing
@@ -96,9 +97,14 @@ def stop_workers() -> None:
     `run_jobs` starts new ones (which import a module that you have changed anew)."""
     global _pool
     pool, _pool = _pool, None
-    if pool is not None:
+    if pool is not None and pool.owner == os.getpid():  # not in a fork of the process that has it
         pool.stop.send_bytes(b"stop")
         pool.executor.shutdown(wait=False, cancel_futures=True)
+
+
+# Else the interpreter would wait, at its end, for jobs that run on after an interrupt. (An `atexit`
+# function would come too late: after ProcessPoolExecutor's own wait.)
+getattr(threading, "_register_atexit", atexit.register)(stop_workers)
 
 
 def _with_bar(results, total, desc, progress):
@@ -165,6 +171,7 @@ def _guard_hint():
 
 @dataclass(frozen=True)
 class _Pool:
+    owner: int
     workers: int
     threads: int
     executor: ProcessPoolExecutor
@@ -189,22 +196,16 @@ def _submit(workers, function, job) -> Future:
 def _current_pool(workers) -> _Pool:
     global _pool
     threads = max(1, torch.get_num_threads() // workers)
-    if _pool is None or (_pool.workers, _pool.threads) != (workers, threads):
+    kind = (os.getpid(), workers, threads)
+    if _pool is None or (_pool.owner, _pool.workers, _pool.threads) != kind:
         stop_workers()
         context = multiprocessing.get_context("spawn")
         stopped, stop = context.Pipe(duplex=False)
         executor = ProcessPoolExecutor(
             workers, mp_context=context, initializer=_start_worker, initargs=(threads, stopped)
         )
-        threading.Thread(target=_stop_at_exit, args=(stop,), daemon=True).start()
-        _pool = _Pool(workers, threads, executor, stop)
+        _pool = _Pool(*kind, executor, stop)
     return _pool
-
-
-def _stop_at_exit(stop):
-    """Without this the interpreter would wait, at its end, for jobs that outlived an interrupt."""
-    threading.main_thread().join()
-    stop.send_bytes(b"stop")
 
 
 @contextlib.contextmanager

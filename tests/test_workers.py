@@ -1,0 +1,347 @@
+"""Jobs in several processes: the same results, and no way to fail that hangs or leaves a process.
+
+The processes are real. Starting them costs seconds, so most tests share one pool of two; those
+that need an interpreter of their own (interrupts, exits, sudden ends) run a script in one.
+"""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import worker_jobs as work
+from tqdm import tqdm
+
+import nbkit as nb
+from nbkit import workers
+from nbkit.workers import check_workers, run_jobs, stop_workers
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leave_no_workers():
+    yield
+    stop_workers()
+
+
+@pytest.fixture(scope="module")
+def policies():
+    """A plain policy, a LoRA one, and the latter's reference; all have been scored with."""
+    small = nb.load_policy("world/small", device="cpu")
+    lora = nb.add_lora(nb.load_policy("world/small", device="cpu"))
+    torch.manual_seed(0)
+    for name, parameter in lora.model.named_parameters():
+        if "lora_B" in name:  # zero in a fresh adapter, which then has no effect
+            torch.nn.init.normal_(parameter, std=0.1)
+    for policy in (made := [small, lora, lora.without_adapter()]):
+        work.score(policy, pairs())
+    return made
+
+
+def pairs():
+    return nb.world.pairs(12, seed=5)
+
+
+def in_two(function, jobs, **options):
+    return dict(run_jobs(function, jobs, 2, progress=False, **options))
+
+
+def both_processes(folder):
+    folder.mkdir()
+    return set(in_two(work.meet, [(folder, "a", "b"), (folder, "b", "a")]).values())
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def test_one_worker_is_this_process_in_order_and_one_job_at_a_time():
+    done = []
+    for number, pid in run_jobs(lambda n: done.append(n) or os.getpid(), [(0,), (1,), (2,)]):
+        assert pid == os.getpid() and done == list(range(number + 1))
+    assert done == [0, 1, 2]
+
+
+def test_every_job_has_its_own_number():
+    assert in_two(work.double, [(n,) for n in range(7)]) == {n: 2 * n for n in range(7)}
+
+
+def test_no_jobs():
+    assert in_two(work.double, []) == {} == dict(run_jobs(work.double, []))
+
+
+def test_two_jobs_run_side_by_side_and_as_they_finish(tmp_path):
+    assert len({os.getpid(), *both_processes(tmp_path / "meeting")}) == 3
+    work.touch(tmp_path, "open")
+    order = []
+    for number, _ in run_jobs(
+        work.touch_and_wait, [(tmp_path, 0, "gate"), (tmp_path, 1, "open")], 2, progress=False
+    ):
+        order.append(number)
+        work.touch(tmp_path, "gate")  # job 0 waits for this: for job 1 to be given out first
+    assert order == [1, 0]
+
+
+def test_the_same_processes_serve_the_next_call(tmp_path):
+    assert both_processes(tmp_path / "first") == both_processes(tmp_path / "second")
+
+
+def test_policies_score_alike_in_a_worker(policies):
+    tables = in_two(work.score, [(policy, pairs()) for policy in policies])
+    for number, policy in enumerate(policies):
+        here = work.score(policy, pairs())
+        assert tables[number].equals(here) and tables[number].attrs == here.attrs
+    assert not tables[1].equals(tables[2])  # adapter on, adapter off
+    assert tables[2].equals(tables[0])
+
+
+def test_training_in_a_worker_is_the_same_and_touches_its_own_copy_only(policies):
+    before = [copy.deepcopy(policy.model.state_dict()) for policy in policies[:2]]
+    [runs] = in_two(work.train_in_place, [(policies[:2], pairs())]).values()
+    for policy, state, run in zip(policies, before, runs):
+        now = policy.model.state_dict()
+        assert all(torch.equal(state[name], now[name]) for name in state)
+        here = work.train(policy, pairs())
+        assert run.history.equals(here.history)
+        assert work.score(run.policy, pairs()).equals(work.score(here.policy, pairs()))
+        assert not work.score(run.policy, pairs()).equals(work.score(policy, pairs()))
+        for model in (policy.model, run.policy.model):  # shared memory may be small
+            assert not any(p.is_shared() for p in model.parameters())
+    model = runs[0].policy.model
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight  # tied
+
+
+def test_workers_share_the_threads_and_show_no_bars_of_libraries():
+    assert in_two(work.threads, [()]) == {0: max(1, torch.get_num_threads() // 2)}
+    assert in_two(work.bars, [()]) == {0: (False, False)}
+
+
+def test_one_bar_over_the_jobs(monkeypatch):
+    made = []
+
+    class Bar(tqdm):
+        def __init__(self, **options):
+            made.append((self, options))
+            super().__init__(**dict(options, disable=True))
+
+        def update(self, n):
+            self.counted = getattr(self, "counted", 0) + n
+
+    monkeypatch.setattr(workers, "tqdm", Bar)
+    list(run_jobs(work.double, [(1,), (2,)], desc="reference models"))
+    [(bar, options)] = made
+    assert (bar.counted, options["total"], options["desc"]) == (2, 2, "reference models")
+    assert options["delay"] == 1 and not options["disable"]
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, 2.0, "2", None, True])
+def test_workers_must_be_a_number_of_processes(number):
+    with pytest.raises(ValueError, match=r"workers=.*; expected a whole number, 1 or more"):
+        run_jobs(work.double, [(1,)], number)
+
+
+def test_functions_that_a_worker_cannot_import_are_refused():
+    def inner():
+        pass
+
+    def cell():
+        pass
+
+    cell.__module__, cell.__qualname__ = "__main__", "cell"
+    for function in (inner, cell, lambda: None):
+        with pytest.raises(ValueError, match="must be importable.*use workers=1"):
+            run_jobs(function, [()], 2)
+        assert list(run_jobs(function, [()], 1)) == [(0, None)]
+
+
+def test_a_policy_on_another_device_is_refused():
+    policy = nb.load_policy("world/small", device="cpu")
+    check_workers(policy, 2)
+    away = nb.Policy(copy.deepcopy(policy.model).to("meta"), policy.tokenizer, "mine")
+    check_workers(away, 1)
+    with pytest.raises(ValueError, match="workers=2, but 'mine' is on meta.*use workers=1"):
+        check_workers(away, 2)
+    with pytest.raises(ValueError, match="'mine' is on meta"):
+        run_jobs(work.score, [(policy, 0), (away, 0)], 2)
+
+
+def test_jobs_are_tuples():
+    with pytest.raises(TypeError, match="Job 1 is of type str; expected a tuple"):
+        run_jobs(work.double, [(1,), "ab"], 2)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_an_error_shows_the_jobs_own_lines_and_the_pool_lives_on(tmp_path):
+    before = both_processes(tmp_path / "before")
+    with pytest.raises(LookupError, match="no such word: zebra") as caught:
+        in_two(work.misread, [("zebra",)])
+    assert 'raise LookupError(f"no such word: {word}")' in str(caught.value.__cause__)
+    assert both_processes(tmp_path / "after") == before
+
+
+def test_an_error_or_result_that_cannot_be_copied_is_named():
+    with pytest.raises(RuntimeError, match="Particular: a fault in a job") as caught:
+        in_two(work.be_particular, [()])
+    assert "be_particular" in str(caught.value.__cause__)
+    with pytest.raises(Exception, match="(?i)pickle.*lambda"):
+        in_two(work.a_lambda, [()])
+    with pytest.raises(Exception, match="(?i)pickle.*lambda"):
+        in_two(work.double, [(lambda: None,)])
+    assert in_two(work.double, [(4,)]) == {0: 8}
+
+
+def test_leaving_the_loop_early_begins_no_further_job(tmp_path):
+    for _ in run_jobs(work.touch, [(tmp_path, n) for n in range(12)], 2, progress=False):
+        break
+    assert len(in_two(work.double, [(n,) for n in range(6)])) == 6
+    assert {file.name for file in tmp_path.iterdir()} <= {"0", "1", "2"}
+
+
+def test_a_dead_worker_is_told_from_an_error_and_replaced(tmp_path):
+    with pytest.raises(RuntimeError, match="A worker process died.*workers=1"):
+        in_two(work.die, [(), ()])
+    idle, other = both_processes(tmp_path / "meeting")
+    os.kill(idle, getattr(signal, "SIGKILL", signal.SIGTERM))
+    wait_until_gone(idle, other)  # the pool has noticed, and ended the other
+    assert in_two(work.double, [(1,), (2,)]) == {0: 2, 1: 4}
+
+
+# --- scripts of their own -------------------------------------------------------------------------
+
+BEGIN = """
+import os, sys, threading, time
+from pathlib import Path
+import worker_jobs as work
+from nbkit.workers import run_jobs
+folder = Path(sys.argv[1])
+def start(name, gate, jobs=6):
+    jobs = [(folder, f"{name}{n}", gate) for n in range(jobs)]
+    return run_jobs(work.touch_and_wait, jobs, 2, progress=False)
+"""
+
+INTERRUPTED = BEGIN + """
+for part in ("a", "b"):  # a: while the workers are being started; b: while they work
+    threading.Timer(0.3, work.touch, (folder, part)).start()
+    try:
+        for _ in start(part, "never" if part == "a" else "go on"):
+            pass
+    except KeyboardInterrupt:
+        print("interrupted", part, flush=True)
+(folder / "never").touch()
+print(sorted(run_jobs(work.double, [(1,), (2,), (3,)], 2)), flush=True)
+for _ in start("c", "will not come"):
+    pass
+"""
+
+KILLED = BEGIN + "list(start('a', 'will not come'))"
+
+LEFT = BEGIN + """
+import multiprocessing
+work.touch(folder, "go on")
+before = {pid for _, pid in run_jobs(work.meet, [(folder, 1, 2), (folder, 2, 1)], 2)}
+if os.name == "posix":  # as a data loader does
+    fork = multiprocessing.get_context("fork").Process(target=print)
+    fork.start()
+    fork.join()
+after = {pid for _, pid in run_jobs(work.meet, [(folder, 3, 4), (folder, 4, 3)], 2)}
+assert before == after, "the end of a fork ends no workers"
+next(run_jobs(work.touch_and_wait, [(folder, "b", "go on"), (folder, "c", "no")], 2))
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Starts a script, in a process group of its own as a kernel has one."""
+    started = []
+
+    def start(text):
+        process = subprocess.Popen(
+            [sys.executable, "-c", text, str(tmp_path)], text=True, cwd=HERE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except OSError:  # all gone, as they should be
+            pass
+        process.communicate()
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return True
+    state = Path(f"/proc/{pid}/stat")  # ended, but nobody has asked how
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until_gone(*pids, seconds=15):
+    until = time.monotonic() + seconds
+    while not all(map(gone, pids)):
+        assert time.monotonic() < until, f"{[p for p in pids if not gone(p)]} live on"
+        time.sleep(0.02)
+
+
+def worker_pids(folder):
+    return {int(f.read_text()) for f in folder.iterdir() if " began" in f.name}
+
+
+@posix
+def test_interrupts_as_jupyter_sends_them(script, tmp_path):
+    process = script(INTERRUPTED)
+    work.wait_for(tmp_path / "a")
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # the workers are importing torch
+    assert process.stdout.readline() == "interrupted a\n"
+    work.wait_for(tmp_path / "b")
+    work.touch(tmp_path, "never")  # the two jobs of a end
+    work.wait_for(tmp_path / "b0 began")
+    work.wait_for(tmp_path / "b1 began")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout.readline() == "interrupted b\n"
+    work.touch(tmp_path, "go on")
+    assert process.stdout.readline() == "[(0, 2), (1, 4), (2, 6)]\n"
+    for name in ("a0", "a1", "b0", "b1"):
+        work.wait_for(tmp_path / f"{name} ended")  # not lost
+    names = {file.name for file in tmp_path.iterdir()}
+    assert not {f"{part}{n} began" for part in "ab" for n in range(2, 6)} & names  # not begun
+    assert len(worker_pids(tmp_path)) == 2  # the same pool throughout
+
+    work.wait_for(tmp_path / "c0 began")
+    work.wait_for(tmp_path / "c1 began")
+    os.killpg(process.pid, signal.SIGINT)  # nobody catches it: the script ends, its jobs with it
+    _, errors = process.communicate(timeout=15)
+    wait_until_gone(*worker_pids(tmp_path))
+    assert errors.count("Traceback") == 1 and errors.strip().endswith("KeyboardInterrupt")
+
+
+@posix
+def test_workers_end_when_their_parent_is_killed(script, tmp_path):
+    process = script(KILLED)
+    work.wait_for(tmp_path / "a0 began")
+    work.wait_for(tmp_path / "a1 began")
+    process.kill()
+    wait_until_gone(*worker_pids(tmp_path))
+
+
+def test_the_interpreter_ends_though_a_job_runs_on(script, tmp_path):
+    process = script(LEFT)
+    _, errors = process.communicate(timeout=45)  # job c alone would take a minute
+    assert process.returncode == 0 and "Traceback" not in errors
+    wait_until_gone(*worker_pids(tmp_path))
