@@ -278,9 +278,18 @@ def test_two_budgets_have_two_markers_side_by_side(ax):
     assert [point[0] for point in easiest] == pytest.approx([0.69, 0.70])
     assert easiest[0][6] != easiest[1][6] == "#ffffff"
     assert legend_texts(ax) == ["equal examples", "equal updates"]
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_the_legend_of_the_budgets_hides_no_point(ax, count):
+    rows = [(f"s{number}", 0, budget, number + share) for number in range(count)
+            for share, budget in enumerate(("examples", "updates"))]  # fmt: skip
+    results = pd.DataFrame(rows, columns=["selection", "seed", "budget", "win_rate"])
+    plots.comparison(results, ax)
     ax.figure.canvas.draw()
-    box = ax.get_legend().get_window_extent().transformed(ax.transData.inverted())
-    assert min(box.y0, box.y1) > 4.3  # below the last row's points: on top of nothing
+    box = ax.get_legend().get_frame().get_window_extent().transformed(ax.transData.inverted())
+    lowest = max(point[1] for point in points(ax))
+    assert min(box.y0, box.y1) > lowest + 0.1  # the dots of single seeds are 0.1 below
 
 
 def test_runs_that_are_the_same_in_both_budgets_are_drawn_once(ax):
@@ -354,9 +363,12 @@ def test_the_parabola_and_its_top(ax):
         "mean of 2 seeds, 95% t-interval", "parabola, highest at 70%"]
 
 
-@pytest.mark.parametrize("change", [lambda x: 0.5 + x**2, lambda x: 0.5 - (x - 1.3) ** 2])
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: 0.5 + x**2, lambda x: 0.5 - (x - 1.3) ** 2, lambda x: 0.4 + 1e-16 * (x == 0.6)],
+    ids=["opens upward", "highest beyond the range", "flat"],
+)
 def test_no_top_is_marked_where_there_is_none(ax, change):
-    """One opens upward, the other is highest beyond the measured range."""
     plots.share_curve(CURVE.assign(win_rate=change(CURVE["share"])), ax)
     assert not [line for line in ax.lines if line.get_marker() == "*"]
     assert legend_texts(ax)[1] == "parabola, no peak inside"

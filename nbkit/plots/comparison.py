@@ -54,8 +54,9 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
         values = results.loc[results["selection"] == "before", metric]
         ax.axvline(values.mean(), **(GUIDE | {"linestyle": "--"}))
     ax.set_yticks(range(len(names)), names)
-    # with two budgets, half a row more at the bottom holds the legend, clear of all points
-    ax.set_ylim(len(names) - (0.0 if both else 0.5), -0.5)
+    # with two budgets, some room at the bottom holds the legend, clear of all points
+    room = max(0.5, 0.1 * len(names)) if both else 0.0
+    ax.set_ylim(len(names) - 0.5 + room, -0.5)
     if both:
         _budget_legend(ax)
     label = xlabel or LABELS.get(metric, metric.replace("_", " "))
@@ -169,7 +170,8 @@ def _budget_legend(ax) -> None:
                markerfacecolor="white" if budget == "updates" else GREY)
         for budget, marker in BUDGETS.items()
     ]  # fmt: skip
-    ax.legend(handles=handles, loc="lower right", ncols=2, frameon=False)
+    ax.legend(handles=handles, loc="lower right", ncols=2, facecolor="inherit", framealpha=1,
+              edgecolor="none")  # hides the guide behind it
 
 
 def _seeds(means) -> str:
@@ -184,7 +186,7 @@ def _draw_parabola(ax, line, color) -> None:
     shares = line["share"].to_numpy(float)
     a, b, c = np.polyfit(shares, line["mean"], 2)
     places = np.linspace(shares.min(), shares.max(), 101)
-    vertex = -b / (2 * a) if a < 0 else np.nan
+    vertex = -b / (2 * a) if a < -1e-9 else np.nan  # a flat curve bends by rounding only
     inside = shares.min() < vertex < shares.max()
     label = f"parabola, highest at {vertex:.0%}" if inside else "parabola, no peak inside"
     ax.plot(places, np.polyval([a, b, c], places), ":", color=color, label=label)
