@@ -4,14 +4,27 @@
     tour.py       notebook 00: selecting the easiest half, win rate
     logprobs.py   notebook 01: response mask, log-prob of a response, implicit margin
     dpo.py        notebook 02: DPO loss, its gradient weight, likelihood displacement
+    difficulty.py notebook 03: learned step, leaks, validation loss, Jaccard index by chance
+    selective.py  notebook 04: equal updates, paired gain, peak of the parabola
 """
 
 from nbkit.exercises.checking import Result
+from nbkit.exercises.difficulty import (
+    check_jaccard_by_chance,
+    check_leak,
+    check_learned_step,
+    check_validation_loss,
+)
 from nbkit.exercises.dpo import check_displacement, check_dpo_gradient_weight, check_dpo_loss
 from nbkit.exercises.logprobs import (
     check_implicit_margin,
     check_response_mask,
     check_sequence_logprob,
+)
+from nbkit.exercises.selective import (
+    check_equal_updates,
+    check_paired_gain,
+    check_parabola_peak,
 )
 from nbkit.exercises.tour import check_easiest, check_win_rate
 
@@ -21,8 +34,15 @@ __all__ = [
     "check_dpo_gradient_weight",
     "check_dpo_loss",
     "check_easiest",
+    "check_equal_updates",
     "check_implicit_margin",
+    "check_jaccard_by_chance",
+    "check_leak",
+    "check_learned_step",
+    "check_paired_gain",
+    "check_parabola_peak",
     "check_response_mask",
     "check_sequence_logprob",
+    "check_validation_loss",
     "check_win_rate",
 ]
