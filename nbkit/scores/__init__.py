@@ -2,6 +2,7 @@
 
     margins.py      margins and losses, from log-prob tables
     difficulty.py   learned step and data map, from a training trace; perplexity, length
+    potential.py    alignment potential and BeeS, from an explicit and an implicit margin
     validation.py   validation loss: it trains reference models, so it stands a floor higher
 
 Names are loaded when they are first used, so that a pure score does not import a trainer.
@@ -20,6 +21,8 @@ _HOME = {
     "perplexity": "difficulty",
     "response_length": "difficulty",
     "variability": "difficulty",
+    "alignment_potential": "potential",
+    "bees": "potential",
     "cross_fitted_losses": "validation",
     "folds": "validation",
     "validation_loss": "validation",

@@ -76,6 +76,26 @@ def explicit_margin(pairs) -> pd.Series:
     return pd.Series(margin, index=pd.Index(pairs["id"], name="id"), name="explicit_margin")
 
 
+def common_pairs(first: pd.Series, second: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Two scores of the same pairs, the second in the order of the first.
+
+    Raises:
+        ValueError: they do not hold the same pairs, once each.
+    """
+    for score in (first, second):
+        if score.index.has_duplicates:
+            id_ = score.index[score.index.duplicated()][0]
+            raise ValueError(f"{score.name} holds pair {id_!r} more than once.")
+    differ = first.index.symmetric_difference(second.index)
+    if len(differ):
+        raise ValueError(
+            f"{first.name} ({len(first)} pairs) and {second.name} ({len(second)} pairs) must hold "
+            f"the same pairs; {len(differ)} are in one only (first: {differ[0]!r}). Take "
+            "`score.loc[ids]` of both."
+        )
+    return first, second.loc[first.index]
+
+
 def _aligned(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame) -> pd.DataFrame:
     """`ref_logps` in the order of `policy_logps`; both must hold the same pairs and tokens."""
     absent = policy_logps.index.difference(ref_logps.index)

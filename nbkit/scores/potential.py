@@ -1,0 +1,108 @@
+"""What a pair can still teach: how far the margin that the policy has is from the margin that the
+judge wants. And a neighbour that reads the same two margins the other way."""
+
+from __future__ import annotations
+
+import warnings
+
+import pandas as pd
+
+from nbkit.scores.margins import common_pairs
+
+
+def alignment_potential(
+    explicit: pd.Series, implicit: pd.Series, weight: float = 1.0, standardize: bool = True
+) -> pd.Series:
+    """Alignment potential M_AP: the gap from the policy's margin to the judge's
+    (arXiv 2503.01864).
+
+        standardize=True    z(|explicit|) - weight * z(|implicit|)    the authors' released rule
+        standardize=False       |explicit| - weight * |implicit|      the paper's gap
+
+    where z(x) = (x - mean) / standard deviation over these pairs. The sizes of the margins enter,
+    not their signs: a policy that is sure of the wrong response counts as decided, too.
+
+    Args:
+        explicit: margin of a judge or reward model, in its own units (`explicit_margin`).
+        implicit: the policy's margin. The released rule takes `length_normalized_margin` of the
+            policy alone; the paper's gap also DPO's `implicit_margin`.
+        weight: w, the price of the implicit margin. Under z-scores it is the only knob: beta
+            cancels. 1 for selection, 2.5 for self-play in the released code.
+        standardize: z-scores, which depend on the pool of pairs: a pair's score changes with the
+            pairs around it. Without, both margins must be in the same units.
+
+    Returns:
+        Series over the pairs of `explicit`, standard deviations (or the margins' units); higher:
+        the judge is surer than the policy, more is left to learn. `nbkit.select.top(m_ap, 0.4)` is
+        the paper's selection. NaN where a margin is NaN.
+
+        A margin whose size is the same for every pair tells none from another: its z-score is 0,
+        with a warning. So it is with DPO's implicit margin at policy = reference, which is 0
+        everywhere: M_AP then ranks by the explicit margin alone.
+
+    Raises:
+        ValueError: the margins are not of the same pairs, or the weight is negative.
+    """
+    explicit, implicit = common_pairs(explicit, implicit)
+    if not weight >= 0:
+        raise ValueError(f"weight={weight!r}; expected a number, 0 or more.")
+    judged, reached = explicit.abs(), implicit.abs()
+    if standardize:
+        judged = _zscore(judged, "explicit", "the implicit margin alone")
+        reached = _zscore(reached, "implicit", "the explicit margin alone")
+    return (judged - weight * reached).rename("alignment_potential")
+
+
+def bees(
+    explicit: pd.Series,
+    implicit: pd.Series,
+    *,
+    explicit_range: tuple[float, float] | None = None,
+    implicit_range: tuple[float, float] | None = None,
+) -> pd.Series:
+    """Preference probability of BeeS, "Less is More" (arXiv 2502.14560): both margins are clipped
+    to a range [L, U] and read as probabilities, p = (m - L) / (U - L), which are combined as two
+    independent witnesses: P = p1 p2 / (p1 p2 + (1 - p1)(1 - p2)). Keep the largest.
+
+    Here a large implicit margin speaks *for* a pair, in alignment potential against it.
+
+    Args:
+        explicit, implicit: margins of the same pairs, with their signs.
+        explicit_range, implicit_range: L and U in the margin's units; default its 1st and 99th
+            percentile [our choice; the paper sets the ranges by hand].
+
+    Returns:
+        Series 0 to 1; higher: the label is likelier right. Where one witness says 0 and the other
+        1 they contradict each other: one half.
+
+    Raises:
+        ValueError: the margins are not of the same pairs, or not L < U.
+    """
+    explicit, implicit = common_pairs(explicit, implicit)
+    first = _probability(explicit, explicit_range, "explicit_range")
+    second = _probability(implicit, implicit_range, "implicit_range")
+    agree = first * second
+    total = agree + (1 - first) * (1 - second)
+    combined = (agree / total.where(total > 0)).where(total > 0, 0.5)
+    return combined.where(first.notna() & second.notna()).rename("bees")
+
+
+def _zscore(values: pd.Series, name: str, instead: str) -> pd.Series:
+    spread = values.std(ddof=0)
+    if not spread > 1e-12 * max(1.0, values.abs().max()):
+        warnings.warn(
+            f"The {name} margin has the same size for every pair, so it cannot rank them: "
+            f"alignment potential falls back to {instead}. (DPO's implicit margin is 0 everywhere "
+            "while the policy is its own reference: train a little first, or take "
+            "`length_normalized_margin`.)",
+            stacklevel=3,
+        )
+        return values * 0.0
+    return (values - values.mean()) / spread
+
+
+def _probability(margin: pd.Series, limits, name: str) -> pd.Series:
+    low, high = margin.quantile([0.01, 0.99]) if limits is None else limits
+    if not low < high:
+        raise ValueError(f"{name}: got [{low}, {high}]; expected L < U (all margins alike?).")
+    return (margin.clip(low, high) - low) / (high - low)
