@@ -140,8 +140,7 @@ def _run_in_workers(function, jobs, workers):
             number, answer = running.pop(future), future.result()
             refill()
             yield number, ForkingPickler.loads(answer)
-    except BrokenProcessPool as error:
-        stop_workers()
+    except BrokenProcessPool as error:  # the next call's `_submit` replaces the pool
         raise RuntimeError(
             "A worker process died, probably for lack of memory. Finished jobs are kept if a "
             "cache folder was given. Call again, with fewer workers (workers=1 runs in this "
