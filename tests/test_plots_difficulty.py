@@ -280,8 +280,9 @@ def test_two_budgets_have_two_markers_side_by_side(ax):
     assert legend_texts(ax) == ["equal examples", "equal updates"]
 
 
-@pytest.mark.parametrize("count", [2, 10])
-def test_the_legend_of_the_budgets_hides_no_point(ax, count):
+@pytest.mark.parametrize("count, inches", [(2, 2.0), (10, 4.8)])
+def test_the_legend_of_the_budgets_hides_no_point(ax, count, inches):
+    ax.figure.set_figheight(inches)
     rows = [(f"s{number}", 0, budget, number + share) for number in range(count)
             for share, budget in enumerate(("examples", "updates"))]  # fmt: skip
     results = pd.DataFrame(rows, columns=["selection", "seed", "budget", "win_rate"])
@@ -365,7 +366,8 @@ def test_the_parabola_and_its_top(ax):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda x: 0.5 + x**2, lambda x: 0.5 - (x - 1.3) ** 2, lambda x: 0.4 + 1e-16 * (x == 0.6)],
+    [lambda x: 0.5 + (x - 0.7) ** 2, lambda x: 0.5 - (x - 1.3) ** 2,
+     lambda x: 0.4 + 1e-16 * (x == 0.6)],
     ids=["opens upward", "highest beyond the range", "flat"],
 )
 def test_no_top_is_marked_where_there_is_none(ax, change):
@@ -426,7 +428,10 @@ def test_kept_and_dropped_counts_pairs_and_marks_the_cut(ax):
     assert guides(ax) == [0.3]  # the hardest that is kept
     kept, dropped = ax.containers
     tall = [bar.get_x() for bar in kept if bar.get_height()]
-    assert max(tall) <= 0.3 and kept[0].get_facecolor() != dropped[0].get_facecolor()
+    assert max(tall) <= 0.3
+    assert [bar.get_x() for bar in kept] == [bar.get_x() for bar in dropped]
+    assert [bar.get_y() for bar in dropped] == [bar.get_height() for bar in kept]  # stacked
+    assert kept[0].get_facecolor() != dropped[0].get_facecolor()
     assert ax.get_xlabel() == "validation loss (lower is easier)" and ax.get_ylabel() == "pairs"
 
 
