@@ -231,6 +231,8 @@ def start(name, gate, jobs=6):
 """
 
 INTERRUPTED = BEGIN + """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 for part in ("a", "b"):  # a: while the workers are being started; b: while they work
     threading.Timer(0.3, work.touch, (folder, part)).start()
     try:
