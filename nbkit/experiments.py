@@ -93,14 +93,15 @@ def compare(
     how = {**SAMPLING, **(sampling or {})}
     rows, runs = _plan(selections, fit, seeds, budgets, set(in_order), training)
 
-    shared = reference_table(policy, reference, fit, length)
+    known = length, progress
+    shared = reference_table(policy, reference, fit, *known)
     watched = None
     if held_out is not None:
-        watched = held_out, reference_table(policy, reference, held_out, length)
+        watched = held_out, reference_table(policy, reference, held_out, *known)
     jobs = []
     for run in runs.values():
         edited = isinstance(selections.get(run.selection), Dataset)
-        table = reference_table(policy, reference, run.pairs, length) if edited else shared
+        table = reference_table(policy, reference, run.pairs, *known) if edited else shared
         file = None
         if cache is not None:
             content = policy, reference, run.pairs, run.settings, run.answer_seed
@@ -139,16 +140,19 @@ def gain(
     """
     at = results[results.budget == budget]
     by_seed = at.pivot(index="seed", columns="selection", values=metric)
-    if over == "random":
-        sizes = at[at.selection == selection].pairs.unique()
-        over = _control_name(sizes[0]) if len(sizes) else over
-        over = over if over in by_seed else "full"  # of the size of full data it is full data
-    missing = [name for name in (selection, over) if name not in by_seed]
+    missing = [n for n in (selection, over) if n not in by_seed and n != "random"]
     if missing:
         raise ValueError(
             f"No row of budget {budget!r} is named {missing}; there are {list(by_seed.columns)}."
         )
-    return paired_gain(by_seed[selection], by_seed[over])
+    own = at[at.selection == selection].set_index("seed")
+    if over != "random":
+        return paired_gain(own[metric], by_seed.loc[own.index, over])
+    controls = own.pairs.map(_control_name)  # of each seed: a selection's size may differ
+    controls = controls.where(controls.isin(by_seed.columns), "full")  # of all pairs: full data
+    return paired_gain(own[metric], pd.Series(
+        {seed: by_seed.loc[seed, control] for seed, control in controls.items()}
+    ))  # fmt: skip
 
 
 class _Run(NamedTuple):

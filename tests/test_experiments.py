@@ -314,6 +314,12 @@ def test_the_control_of_all_pairs_is_full_data():
     assert nb.gain(table, "flipped").value == pytest.approx(0.025)
 
 
+def test_each_seed_has_the_control_of_its_size():
+    table = made_up()
+    table.loc[(table.selection == "easy") & (table.seed == 1), "pairs"] = 9
+    assert nb.gain(table, "easy").value == pytest.approx((0.6 - 0.5 + 0.7 - 0.55) / 2)
+
+
 def test_gain_names_what_is_not_there():
     with pytest.raises(ValueError, match="budget 'examples' is named .'hard'.; there are"):
         nb.gain(made_up(), "hard")

@@ -80,7 +80,7 @@ def cross_fitted_losses(
         raise ValueError(f"points={points!r}; expected a whole number, 1 or more.")
     if own := {"seed", "trace", "trace_every", "checkpoints", "copy_model"} & set(training):
         raise ValueError(f"{', '.join(sorted(own))}: set by the cross-fitting itself.")
-    table = reference_table(policy, reference, pairs, training.get("max_length"))
+    table = reference_table(policy, reference, pairs, training.get("max_length"), progress)
     fit = pairs.select(rows_that_fit(policy, pairs, training.get("max_length")))
 
     jobs, columns = [], []

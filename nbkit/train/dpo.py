@@ -133,12 +133,12 @@ def train_dpo(
     max_length = max_length or policy.max_length
     data, left_out = _token_data(policy, pairs, max_length)
 
-    trace_reference = None
+    trace_reference, known = None, (max_length, progress)
     if loss != "simpo":
-        data = _with_reference(data, reference_table(policy, reference, pairs, max_length))
+        data = _with_reference(data, reference_table(policy, reference, pairs, *known))
         if trace is not None:
             followed = _token_data(policy, trace, max_length)[0]["id"][:]
-            table = reference_table(policy, reference, trace, max_length)
+            table = reference_table(policy, reference, trace, *known)
             trace_reference = _rows(table, followed)
 
     learner = _learner(policy, copy_model, lora, seed)
@@ -219,13 +219,13 @@ def _token_data(policy, pairs, max_length):
     return Dataset.from_dict(columns), left_out
 
 
-def reference_table(policy: Policy, reference, pairs, max_length: int | None) -> pd.DataFrame:
-    """The reference's log-probs of `pairs`, for `reference` as `train_dpo` takes it."""
+def reference_table(policy: Policy, reference, pairs, max_length=None, progress=True):
+    """The reference's log-prob table of `pairs`, for `reference` as `train_dpo` takes it."""
     if isinstance(reference, pd.DataFrame):
         return reference
     if reference is None:
         reference = policy.without_adapter() if policy.has_adapter else policy
-    return response_logprobs(reference, pairs, max_length=max_length)
+    return response_logprobs(reference, pairs, max_length=max_length, progress=progress)
 
 
 def _rows(table, ids):
