@@ -15,13 +15,13 @@ from scipy import special, stats
 from test_exercises import dots, nothing, raises
 
 from nbkit import exercises, intervals, scores
-from nbkit.exercises import Result, checking, difficulty, selective
+from nbkit.exercises import Result, checking, crossfit, difficulty, selective
 from nbkit.train import updates
 
 SEEDS = range(3)
 EXERCISES = {
     exercise.name: exercise
-    for module in (difficulty, selective)
+    for module in (crossfit, difficulty, selective)
     for exercise in vars(module).values()
     if isinstance(exercise, checking.Exercise)
 }
@@ -467,7 +467,7 @@ def test_margins_hold_every_kind_of_pair(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_each_reference_model_has_seen_half_of_the_pairs(seed):
-    for margins, seen in difficulty.VALIDATION_LOSS.draw(np.random.default_rng(seed)):
+    for margins, seen in crossfit.VALIDATION_LOSS.draw(np.random.default_rng(seed)):
         assert margins.shape == seen.shape and seen.dtype == bool
         assert (seen.mean(1) == 0.5).all() and (seen.mean(0) == 0.5).all()
 
@@ -485,7 +485,7 @@ def test_seeds_come_in_another_order_and_curves_open_downward(seed):
 
 def test_a_case_is_drawn_again_until_it_tells_solutions_apart():
     draws = itertools.count()
-    case = difficulty.telling(
+    case = checking.telling(
         None, lambda rng: (next(draws),), lambda x: x, lambda x: 2 * x, lambda x: 3)
     assert case == (1,)  # 0 is its own double; at 1 the answers are 1, 2 and 3
 
@@ -559,8 +559,8 @@ def test_halves_that_keep_groups_together_leak_nothing():
     pairs = Dataset.from_dict({"id": [str(number) for number in range(30)], "fact": groups,
                                "prompt": [f"prompt {number}" for number in range(30)]})
     facts = pd.Series(groups, pairs["id"][:])
-    assert difficulty.leak(scores.folds(pairs, groups="fact"), facts) == 0
-    assert difficulty.leak(scores.folds(pairs, groups="prompt"), facts) > 0.5
+    assert crossfit.leak(scores.folds(pairs, groups="fact"), facts) == 0
+    assert crossfit.leak(scores.folds(pairs, groups="prompt"), facts) > 0.5
 
 
 def test_the_right_solutions_on_numbers_by_hand():
@@ -569,9 +569,9 @@ def test_the_right_solutions_on_numbers_by_hand():
     assert difficulty.learned_step(margins, 0.4).to_dict() == {"a": 30, "b": math.inf, "c": 0}
     # "x" is in both halves (three pairs), "y" twice in one, "z" once.
     folds, groups = pd.Series(list("ABBAAB")), pd.Series(list("xxxyyz"))
-    assert difficulty.leak(folds, groups) == 0.5
+    assert crossfit.leak(folds, groups) == 0.5
     seen = np.array([[True, False], [False, True]])
-    loss = difficulty.validation_loss(np.array([[9.0, 0.0], [math.log(3), 9.0]]), seen)
+    loss = crossfit.validation_loss(np.array([[9.0, 0.0], [math.log(3), 9.0]]), seen)
     assert loss == pytest.approx([math.log(4 / 3), math.log(2)])
     assert difficulty.jaccard_by_chance(0.5) == pytest.approx(1 / 3)
     # 3 epochs of 7 batches, over 4 batches a pass

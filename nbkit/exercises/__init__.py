@@ -4,17 +4,14 @@
     tour.py       notebook 00: selecting the easiest half, win rate
     logprobs.py   notebook 01: response mask, log-prob of a response, implicit margin
     dpo.py        notebook 02: DPO loss, its gradient weight, likelihood displacement
-    difficulty.py notebook 03: learned step, leaks, validation loss, Jaccard index by chance
+    difficulty.py notebook 03: learned step, Jaccard index by chance
+    crossfit.py   notebook 03: the leak of a split, validation loss
     selective.py  notebook 04: equal updates, paired gain, peak of the parabola
 """
 
 from nbkit.exercises.checking import Result
-from nbkit.exercises.difficulty import (
-    check_jaccard_by_chance,
-    check_leak,
-    check_learned_step,
-    check_validation_loss,
-)
+from nbkit.exercises.crossfit import check_leak, check_validation_loss
+from nbkit.exercises.difficulty import check_jaccard_by_chance, check_learned_step
 from nbkit.exercises.dpo import check_displacement, check_dpo_gradient_weight, check_dpo_loss
 from nbkit.exercises.logprobs import (
     check_implicit_margin,

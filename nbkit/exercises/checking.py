@@ -10,6 +10,7 @@ import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,15 @@ def same(answer, expected) -> bool:
     if answer.dtype.kind in "OUS" or expected.dtype.kind in "OUS":
         return answer.tolist() == expected.tolist()
     return np.allclose(answer.astype(float), expected.astype(float), rtol=1e-4, atol=1e-5)
+
+
+def telling(rng, draw: Callable, *solutions: Callable) -> tuple:
+    """A case from `draw(rng)` by which all solutions, right and wrong, can be told apart."""
+    while True:
+        case = draw(rng)
+        answers = [solution(*case) for solution in solutions]
+        if not any(same(*two) for two in combinations(answers, 2)):
+            return case
 
 
 # Reading answers ---------------------------------------------------------------------------------

@@ -7,8 +7,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nbkit.exercises.checking import Exercise, Mistake, Result, answers_like, check, number, vector
-from nbkit.exercises.difficulty import telling
+from nbkit.exercises.checking import (
+    Exercise,
+    Mistake,
+    Result,
+    answers_like,
+    check,
+    number,
+    telling,
+    vector,
+)
 
 
 def check_equal_updates(learner: Callable, *, seed: int | None = None) -> Result:

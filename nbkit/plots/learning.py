@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 
 from nbkit.plots.common import COLORS, current_axes, need_columns
-from nbkit.scores import learned_step
+from nbkit.scores.difficulty import learned_step, margins_by_step
 
 # Orange: the policy leans to the rejected response; blue: to the chosen one.
 LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_cmap=True)
@@ -34,7 +34,12 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
         A colour bar stands beside it.
     """
     need_columns(trace, ["step", "id", "margin"], "a training trace")
-    margins = _margins(trace)
+    margins = margins_by_step(trace).T
+    if margins.shape[1] < 2:
+        raise ValueError(
+            f"The trace has {margins.shape[1]} step; the order of learning takes 2 or more. "
+            "Lower `trace_every` of train_dpo."
+        )
     if scores is None:
         scores = learned_step(trace)
     order = _easiest_first(margins, scores)
@@ -69,27 +74,6 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
     left_out = f"\n({missing:,} without a score left out)" if missing else ""
     ax.set(xlabel="training step (updates)", ylabel=f"{len(order):,} pairs by {name}{left_out}")
     return ax
-
-
-def _margins(trace) -> pd.DataFrame:
-    """Margins [pairs, steps], complete and with at least two steps."""
-    twice = trace.duplicated(["step", "id"])
-    if twice.any():
-        first = trace[twice].iloc[0]
-        raise ValueError(f"The trace holds pair {first['id']!r} twice at step {first['step']}.")
-    margins = trace.pivot(index="id", columns="step", values="margin")
-    holes = margins.index[margins.isna().any(axis=1)]
-    if len(holes):
-        raise ValueError(
-            f"{len(holes)} of {len(margins)} pairs have no margin at some step: "
-            f"{list(holes[:3])}. Trace the same pairs at every step."
-        )
-    if margins.shape[1] < 2:
-        raise ValueError(
-            f"The trace has {margins.shape[1]} step; the order of learning takes 2 or more. "
-            "Lower `trace_every` of train_dpo."
-        )
-    return margins
 
 
 def _easiest_first(margins, scores) -> list:

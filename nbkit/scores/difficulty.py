@@ -25,7 +25,7 @@ def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
     Raises:
         ValueError: a column is missing, a pair has a step twice or lacks one, or a margin is NaN.
     """
-    margins = _margins(trace)
+    margins = margins_by_step(trace)
     steps = margins.index.to_numpy(float)
     below = margins.to_numpy() <= threshold
     last_below = len(steps) - 1 - below[::-1].argmax(axis=0)
@@ -72,11 +72,12 @@ def _side(side: str) -> str:
 
 
 def _probabilities(trace: pd.DataFrame) -> pd.DataFrame:
-    return 1 / (1 + np.exp(-_margins(trace)))
+    return 1 / (1 + np.exp(-margins_by_step(trace)))
 
 
-def _margins(trace: pd.DataFrame) -> pd.DataFrame:
-    """Margins [steps, pairs], complete."""
+def margins_by_step(trace: pd.DataFrame) -> pd.DataFrame:
+    """The margins of a training trace as a table [steps, pairs], steps ascending, pairs in the
+    trace's order. Refuses traces as `learned_step` does."""
     missing = [name for name in ("step", "id", "margin") if name not in trace]
     if missing:
         raise ValueError(
