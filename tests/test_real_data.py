@@ -74,3 +74,23 @@ def test_a_30m_model_scores_and_trains(real, tokenizer):
     assert run.history.loss.iloc[0] == pytest.approx(np.log(2), abs=1e-5)
     after = nb.preference_accuracy(run.policy, run.policy.without_adapter(), few)
     assert after.loc["loss", "value"] < np.log(2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tokenised prompt is not a prefix")
+def test_the_easiest_of_200_pairs_by_a_5m_model_and_lora(tokenizer, shared_data):
+    pairs = nb.load_pairs(shared_data / "alpacaeval_pairs.jsonl")
+    policy = policy_of(tokenizer, 256, 8, 6000)
+    assert 4e6 < sum(p.numel() for p in policy.model.parameters()) < 6e6
+    lengths = {p.id: p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)}
+    some = set(sorted(lengths, key=lengths.get)[:200])
+    few = pairs.filter(lambda row: row["id"] in some)
+    how = dict(seeds=1, lora=4, learning_rate=1e-3, batch_size=8, progress=False)
+    losses = nb.scores.cross_fitted_losses(policy, few, **how)
+    assert len(losses) == 200 and (losses.notna().sum(axis=1) == 1).all()
+    half = nb.scores.folds(few)
+    assert half.groupby(few["prompt"][:]).nunique().max() == 1  # three pairs share a prompt
+    keep = nb.select.easiest(losses.mean(axis=1), 0.5)
+    assert len(keep) == 100 and losses.mean(axis=1)[keep].max() <= losses.mean(axis=1).median()
+    run = nb.train_dpo(policy, few, keep, order="given", lora=4, max_steps=2, progress=False)
+    assert run.trained_on == keep
