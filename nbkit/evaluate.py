@@ -136,7 +136,11 @@ def preference_accuracy(
 
 def rewards(judge, prompts, responses) -> np.ndarray:
     """The judge's reward of each response to its prompt; ValueError for one that is no number."""
-    values = np.array([float(judge(p, r)) for p, r in zip(prompts, responses, strict=True)])
+    responses = list(responses)
+    if hasattr(judge, "many"):  # a reward model scores a batch at a time
+        values = judge.many(prompts, responses, progress=False)
+    else:
+        values = np.array([float(judge(p, r)) for p, r in zip(prompts, responses, strict=True)])
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise ValueError(

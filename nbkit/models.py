@@ -166,7 +166,7 @@ def load_policy(
             if missing := sorted(info["missing_keys"]):  # transformers has made them up
                 raise ValueError(f"its weights lack {len(missing)} tensors (first: {missing[0]})")
     except (OSError, ValueError, SafetensorError) as error:
-        raise _explain(str(name), source, error) from error
+        raise explain_load_error(str(name), source, error) from error
     return Policy(model.to(device), tokenizer, name=str(name))
 
 
@@ -230,7 +230,8 @@ def _resolve(name: str) -> str:
     return str(folder)
 
 
-def _explain(name: str, source: str, error: Exception) -> Exception:
+def explain_load_error(name: str, source: str, error: Exception) -> Exception:
+    """What transformers' error means for somebody who asked for `name`."""
     text = str(error)
     if "trust_remote_code" in text or "custom code" in text:
         return ValueError(
@@ -246,7 +247,7 @@ def _explain(name: str, source: str, error: Exception) -> Exception:
     if Path(source).is_dir():
         return ValueError(f"The folder {name!r} is no complete saved model: {text}")
     if isinstance(error, ValueError) and "weights lack" in text:
-        return ValueError(f"{name!r} is no complete causal language model: {text}")
+        return ValueError(f"{name!r} is no complete model of this kind: {text}")
     return FileNotFoundError(
         f"{name!r} is neither a folder here nor a hub model that can be reached (offline, "
         "misspelt, or gated?). To work offline, pass a folder written by "

@@ -20,7 +20,7 @@ FLOORS = [
     {"pairs", "models", "tokens", "profiles", "world"},
     {"logprobs", "packing", "cache", "engine", "head"},
     {"scores", "select", "intervals", "agreement"},
-    {"train", "sampling", "evaluate", "workers"},
+    {"train", "sampling", "evaluate", "rewards", "workers"},
     {"scores.validation", "experiments", "selfplay"},
     {"plots", "exercises", "widgets", "machine"},
     {"__init__"},

@@ -59,8 +59,9 @@ def length_normalized_margin(policy_logps: pd.DataFrame, beta: float = 1.0) -> p
 
 
 def explicit_margin(pairs) -> pd.Series:
-    """r(chosen) - r(rejected) from the pairs' `chosen_score, rejected_score` columns, in the
-    units of whoever scored them; higher: the judge is surer of the label.
+    """r(chosen) - r(rejected) from the `chosen_score, rejected_score` columns of the pairs, or of
+    a table of scores (`nbkit.reward_scores`), in the units of whoever scored them. Higher: the
+    judge is surer of the label; below zero: it contradicts the label.
 
     Raises:
         KeyError: the pairs carry no scores.
@@ -73,7 +74,8 @@ def explicit_margin(pairs) -> pd.Series:
             "explicit margin needs a score of both responses, from people or a reward model."
         )
     margin = np.asarray(pairs["chosen_score"], float) - np.asarray(pairs["rejected_score"], float)
-    return pd.Series(margin, index=pd.Index(pairs["id"], name="id"), name="explicit_margin")
+    ids = pairs["id"][:] if "id" in columns else pairs.index
+    return pd.Series(margin, index=pd.Index(ids, name="id"), name="explicit_margin")
 
 
 def common_pairs(first: pd.Series, second: pd.Series) -> tuple[pd.Series, pd.Series]:

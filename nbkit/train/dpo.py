@@ -129,7 +129,7 @@ def train_dpo(
         raise ValueError(f"loss={loss!r}; expected one of {', '.join(LOSSES)}.")
     if order not in ("shuffled", "given"):
         raise ValueError(f"order={order!r}; expected 'shuffled' or 'given'.")
-    pairs = _kept(pairs, keep)
+    pairs = kept_rows(pairs, keep)
     max_length = max_length or policy.max_length
     data, left_out = _token_data(policy, pairs, max_length)
 
@@ -188,7 +188,7 @@ def train_dpo(
     )
 
 
-def _kept(pairs, keep):
+def kept_rows(pairs, keep):
     """The rows of `pairs` with the ids in `keep`, in that order."""
     if keep is None:
         return pairs

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import torch
 from transformers import PrinterCallback
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from nbkit.head import why_not_plain
@@ -46,6 +46,26 @@ def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **opti
         config = DPOConfig(precompute_ref_log_probs=True, **options)
         trainer_class = ReadyDPOTrainer
     trainer = trainer_class(
+        model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=callbacks
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def make_reward_trainer(model, tokenizer, data, callbacks, **options):
+    """A TRL trainer of reward models, with the Bradley-Terry loss.
+
+    Args:
+        model, tokenizer: a sequence classifier with one label, and its tokenizer.
+        data: Dataset with `chosen_ids, rejected_ids`: prompt and response together.
+        callbacks: of transformers' trainer.
+        **options: fields of TRL's RewardConfig.
+    """
+    config = RewardConfig(**{
+        "bf16": False, "activation_checkpointing": False, "disable_tqdm": True,
+        "report_to": "none", "disable_dropout": True, **options,
+    })  # fmt: skip
+    trainer = RewardTrainer(
         model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=callbacks
     )
     trainer.remove_callback(PrinterCallback)

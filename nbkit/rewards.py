@@ -1,0 +1,184 @@
+"""Explicit rewards: scores of responses by a reward model, or by any function."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError
+from tqdm.auto import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from nbkit.evaluate import rewards
+from nbkit.models import default_device, explain_load_error
+from nbkit.tokens import split_unscored, tokenize_pairs
+
+SIDES = ("chosen", "rejected")
+
+# Tokens, padding included, in one forward pass.
+BUDGET = {"cpu": 4096, "cuda": 65536, "mps": 16384}
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A transformers sequence classifier with one label: a number for (prompt, response).
+
+    It is a judge: `reward_model(prompt, response)` is a float, so it can be given to
+    `nbkit.win_rate` and `nbkit.compare`, which pass it many responses at a time.
+
+    Attributes:
+        model: sequence-classification model with `num_labels=1`, in eval mode.
+        tokenizer: its tokenizer; its chat template renders conversations.
+        name: how tables call it.
+    """
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str = "reward model"
+
+    def __post_init__(self):
+        labels = getattr(self.model.config, "num_labels", None)
+        if labels != 1:
+            raise ValueError(
+                f"{self.name!r} has {labels} labels; expected a reward model with one: a "
+                "sequence classifier loaded with num_labels=1."
+            )
+        self.model.eval()
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        if self.model.config.pad_token_id is None:  # the classifier finds a row's end by it
+            self.model.config.pad_token_id = self.tokenizer.pad_token_id
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def __call__(self, prompt, response: str) -> float:
+        return float(self.many([prompt], [response])[0])
+
+    def many(self, prompts: Sequence, responses: Sequence[str], progress: bool = True):
+        """Rewards, numpy array [n], of responses to prompts (strings or message lists)."""
+        prompts, answers = list(prompts), list(responses)
+        if prompts and not isinstance(prompts[0], str):
+            answers = [[{"role": "assistant", "content": text}] for text in answers]
+        ids = [str(number) for number in range(len(prompts))]
+        rows = dict(id=ids, prompt=prompts, chosen=answers, rejected=answers)
+        token_pairs = tokenize_pairs(self.tokenizer, Dataset.from_dict(rows))
+        return self.score_ids([pair.prompt + pair.chosen for pair in token_pairs], progress)
+
+    def score_ids(self, sequences: list[list[int]], progress: bool = True) -> np.ndarray:
+        """Rewards [n] of token sequences, scored longest first in batches of equal length or so."""
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]), reverse=True)
+        budget = BUDGET.get(self.device.type, BUDGET["cuda"])
+        scores = np.empty(len(sequences))
+        with (
+            torch.inference_mode(),
+            tqdm(total=len(order), unit=" responses", desc=f"rewards, {self.name}", delay=1,
+                 disable=not progress) as bar,
+        ):  # fmt: skip
+            while order:
+                size = max(1, budget // max(1, len(sequences[order[0]])))
+                batch, order = order[:size], order[size:]
+                scores[batch] = self._forward([sequences[i] for i in batch])
+                bar.update(len(batch))
+        return scores
+
+    def _forward(self, sequences) -> np.ndarray:
+        rows = [torch.tensor(ids) for ids in sequences]
+        lengths = torch.tensor([len(ids) for ids in sequences])
+        pad = self.model.config.pad_token_id
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        real = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        out = self.model(input_ids=ids.to(self.device), attention_mask=real.to(self.device))
+        return out.logits[:, 0].double().cpu().numpy()
+
+
+def load_reward_model(
+    name: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+) -> RewardModel:
+    """Load a reward model: a folder with a saved sequence classifier, or a hub id such as
+    "Skywork/Skywork-Reward-V2-Qwen3-0.6B". Arguments and errors as of `nbkit.load_policy`."""
+    device = torch.device(device) if device is not None else default_device()
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    options = dict(revision=revision, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name, num_labels=1, dtype=dtype, use_safetensors=True, output_loading_info=True,
+            **options,
+        )  # fmt: skip
+        if missing := sorted(info["missing_keys"]):  # such as the head of a language model
+            raise ValueError(f"its weights lack {len(missing)} tensors (first: {missing[0]})")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise explain_load_error(str(name), str(name), error) from error
+    return RewardModel(model.to(device), tokenizer, name=str(name))
+
+
+def reward_scores(
+    judge: RewardModel | Callable[[object, str], float],
+    pairs,
+    *,
+    max_length: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Score both responses of every pair.
+
+    Args:
+        judge: a RewardModel, which reads prompt and response as TRL's RewardTrainer does (through
+            the chat template, or with the end-of-sequence token); or any function
+            `judge(prompt, response)` -> reward.
+        pairs: Dataset with `id, prompt, chosen, rejected`.
+        max_length: longest prompt + response in tokens; default what the model was made for.
+            Longer pairs are left out, and a warning says how many (reward models only).
+        progress: show a progress bar for work of more than a second.
+
+    Returns:
+        DataFrame `chosen_score, rejected_score` by pair id, in the judge's units; higher: better.
+        `nbkit.scores.explicit_margin` of it is the explicit margin: below zero where the judge
+        contradicts the label.
+
+    Raises:
+        ValueError: a reward that is no finite number; what the tokenizer cannot serve.
+    """
+    if not isinstance(judge, RewardModel):
+        return _by_function(judge, pairs)
+    longest = max_length or getattr(judge.model.config, "max_position_embeddings", None)
+    token_pairs, left_out = split_unscored(tokenize_pairs(judge.tokenizer, pairs), longest)
+    if left_out:
+        id_, reason = next(iter(left_out.items()))
+        warnings.warn(
+            f"{len(left_out)} of {len(pairs)} pairs cannot be scored and are left out; the first "
+            f"is {id_!r}: {reason}.",
+            stacklevel=2,
+        )
+    sequences = [p.prompt + p.chosen for p in token_pairs]
+    sequences += [p.prompt + p.rejected for p in token_pairs]
+    scores = judge.score_ids(sequences, progress).reshape(2, -1)
+    return _table([p.id for p in token_pairs], *scores)
+
+
+def _by_function(judge, pairs) -> pd.DataFrame:
+    scores = [rewards(judge, pairs["prompt"], map(_text, pairs[side])) for side in SIDES]
+    return _table(pairs["id"][:], *scores)
+
+
+def _table(ids, chosen, rejected) -> pd.DataFrame:
+    columns = {"chosen_score": chosen, "rejected_score": rejected}
+    return pd.DataFrame(columns, index=pd.Index(ids, name="id"))
+
+
+def _text(response) -> str:
+    """What a response says: itself, or the content of its messages."""
+    if isinstance(response, str):
+        return response
+    return "\n".join(message["content"] for message in response)

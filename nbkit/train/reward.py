@@ -1,0 +1,123 @@
+"""`train_reward_model`: a judge learned from preference pairs, on TRL."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification
+
+from nbkit.models import Policy
+from nbkit.rewards import RewardModel
+from nbkit.tokens import split_unscored, tokenize_pairs
+from nbkit.train.callbacks import LogLastStep, Progress
+from nbkit.train.dpo import kept_rows
+from nbkit.train.trainers import make_reward_trainer
+
+SIDES = ("chosen", "rejected")
+HISTORY = ["step", "epoch", "loss", "accuracy", "margin"]
+
+
+@dataclass(frozen=True)
+class RewardRun:
+    """What the training of a reward model leaves.
+
+    Attributes:
+        reward_model: the trained reward model.
+        history: one row a logged step: `step, epoch, loss, accuracy, margin` (of the batches since
+            the last row; margin in reward units).
+        trained_on: ids of the pairs.
+        left_out: id -> reason, for pairs that do not fit into the model's length.
+    """
+
+    reward_model: RewardModel
+    history: pd.DataFrame
+    trained_on: list[str]
+    left_out: dict[str, str]
+
+
+def train_reward_model(
+    policy: Policy,
+    pairs,
+    keep=None,
+    *,
+    learning_rate: float = 1e-4,
+    epochs: float = 1,
+    batch_size: int = 16,
+    schedule: str = "linear",
+    warmup_steps: int | float = 0,
+    max_grad_norm: float = 1.0,
+    seed: int = 0,
+    max_length: int | None = None,
+    log_every: int = 10,
+    name: str | None = None,
+    progress: bool = True,
+    **trl_options,
+) -> RewardRun:
+    """Train a reward model on preference pairs: the loss of a pair is -log sigmoid(r(chosen) -
+    r(rejected)), Bradley and Terry's.
+
+    Args:
+        policy: its body is where the reward model starts (a copy); the head is fresh.
+        pairs: Dataset with `id, prompt, chosen, rejected`.
+        keep: ids to train on; default all pairs.
+        learning_rate, epochs, batch_size, schedule, warmup_steps, max_grad_norm: as for
+            `nbkit.train_dpo`.
+        seed: of the head and of the order.
+        max_length: longest prompt + response in tokens; longer pairs are left out.
+        log_every: steps between rows of the history.
+        name: of the reward model; default after the policy.
+        progress: show a progress bar.
+        **trl_options: further fields of TRL's RewardConfig, such as `center_rewards_coefficient`.
+
+    Returns:
+        RewardRun.
+
+    Raises:
+        ValueError: a policy with an adapter; ids in `keep` that are not in `pairs`; nothing left
+            to train on.
+    """
+    pairs, max_length = kept_rows(pairs, keep), max_length or policy.max_length
+    fit, left_out = split_unscored(tokenize_pairs(policy.tokenizer, pairs), max_length)
+    if not fit:
+        raise ValueError(f"No pair is left to train on, of {len(pairs)} given. {left_out}")
+    data = Dataset.from_dict(
+        {f"{side}_ids": [p.prompt + getattr(p, side) for p in fit] for side in SIDES}
+    )
+    model = _classifier(policy, seed)
+    callbacks = [LogLastStep(), *([Progress()] if progress else [])]
+    with tempfile.TemporaryDirectory(prefix="nbkit-") as scratch:
+        trainer = make_reward_trainer(
+            model, policy.tokenizer, data, callbacks, output_dir=scratch, save_strategy="no",
+            learning_rate=learning_rate, num_train_epochs=epochs, max_grad_norm=max_grad_norm,
+            per_device_train_batch_size=batch_size, warmup_steps=warmup_steps, seed=seed,
+            data_seed=seed, max_length=None, logging_steps=log_every,
+            lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
+            use_cpu=policy.device.type == "cpu", bf16=policy.dtype == torch.bfloat16,
+            dataloader_pin_memory=policy.device.type == "cuda", **trl_options,
+        )  # fmt: skip
+        trainer.train()
+    history = pd.DataFrame(trainer.state.log_history)
+    history = history[history["loss"].notna()][HISTORY].reset_index(drop=True)
+    reward_model = RewardModel(model, policy.tokenizer, name or f"reward model of {policy.name}")
+    return RewardRun(reward_model, history, [p.id for p in fit], left_out)
+
+
+def _classifier(policy: Policy, seed: int):
+    """A sequence classifier with one label on a copy of the policy's body."""
+    if policy.has_adapter:
+        raise ValueError(
+            f"Policy {policy.name!r} has an adapter; a reward model starts from plain weights. "
+            "Pass the policy that the adapter was added to."
+        )
+    config = copy.deepcopy(policy.causal_lm.config)
+    config.num_labels, config.pad_token_id = 1, policy.tokenizer.pad_token_id
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype)
+    model.base_model.load_state_dict(policy.causal_lm.base_model.state_dict())
+    return model.to(policy.device)
