@@ -18,6 +18,8 @@ __version__ = "0.1.0"
 _HOME = {
     "load_pairs": "nbkit.pairs",
     "BadPairs": "nbkit.pairs",
+    "coin_labels": "nbkit.pairs",
+    "flip_labels": "nbkit.pairs",
     "Policy": "nbkit.models",
     "load_policy": "nbkit.models",
     "add_lora": "nbkit.models",
