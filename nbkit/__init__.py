@@ -47,7 +47,7 @@ _HOME = {
     "profile": "nbkit.profiles",
     "readiness": "nbkit.machine",
 }
-_MODULES = ("exercises", "plots", "scores", "select", "widgets", "world")
+_MODULES = ("exercises", "plots", "scores", "select", "selfplay", "widgets", "world")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -15,6 +15,7 @@ from .demonstrations import demonstrations
 from .facts import ANIMALS, CLOSINGS, FACTS, NAMES, OPENINGS, RUNGS, TOPICS, compose, facts
 from .pairs import NOISE, pairs, prompts
 from .reward import Grade, grade, reward
+from .rewrite import rewrite
 from .settings import DPO
 
 WEIGHTS = Path(__file__).with_name("weights")  # a Hugging Face folder for each size
@@ -40,4 +41,5 @@ __all__ = [
     "pairs",
     "prompts",
     "reward",
+    "rewrite",
 ]

@@ -1,0 +1,209 @@
+"""Self-play: a policy makes its own preference pairs, and a selection decides which to learn from.
+
+Evolve, then select (arXiv 2503.01864; the order of the steps is that of the authors' released
+code). One round:
+
+    prompts -> k sampled responses each -> the judge's best against its worst = pairs
+    -> the prompts whose pairs have the most alignment potential are evolved (rewritten)
+    -> the evolved prompts are answered and judged, too
+    -> of all pairs of the round a selection joins the base set -> train on the base set
+
+Every step is a function of its own; `self_play` strings them together and keeps what each made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset, concatenate_datasets
+
+from nbkit.cache import hash_content, write_whole
+from nbkit.models import Policy, load_policy
+from nbkit.selfplay.steps import (
+    PAIR,
+    SAMPLING,
+    answer,
+    best_and_worst,
+    evolve,
+    most_potential,
+    most_promising,
+    select_pairs,
+    with_ids,
+)
+from nbkit.train import train_dpo
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of self-play has made.
+
+    Attributes:
+        number: 1, 2, ...
+        policy: trained on the base set as it is after this round.
+        prompts: `id, prompt, parent, left_out`: what was asked, and what was evolved from it
+            (`parent` is the id it came from; `left_out` says why it was not asked, else empty).
+        pairs: all pairs of the round: `id, prompt_id, prompt, chosen, rejected, chosen_score,
+            rejected_score, evolved, explicit_margin, implicit_margin, alignment_potential,
+            selected`.
+        base: Dataset of all pairs selected so far: what the policy was trained on.
+    """
+
+    number: int
+    policy: Policy
+    prompts: pd.DataFrame
+    pairs: pd.DataFrame
+    base: Dataset
+
+
+def self_play(
+    policy: Policy,
+    prompts,
+    judge: Callable[[object, str], float],
+    folder: str | Path,
+    *,
+    rounds: int = 2,
+    rewrite: Callable[[list, int], list] | None = None,
+    select: Callable[[pd.DataFrame], list[str]] | None = None,
+    base: Dataset | None = None,
+    k: int = 5,
+    sampling: Mapping | None = None,
+    evolve_share: float = 0.25,
+    weight: float = 2.5,
+    longest_ratio: float = 5.0,
+    seed: int = 0,
+    progress: bool = True,
+    **training,
+) -> Iterator[Round]:
+    """Play rounds of evolve-then-select; each is yielded when it is finished.
+
+    Args:
+        policy: where it starts. After every round a copy of *this* policy is trained on the whole
+            base set, with this policy as the reference.
+        prompts: to begin with: list, or Dataset or DataFrame with a `prompt` column. Later rounds
+            also ask what was evolved before them.
+        judge: `judge(prompt, response)` -> reward, or a `nbkit.RewardModel`.
+        folder: where everything is kept. The same call goes on after an interruption where it
+            stopped, inside a round too. The judge, `rewrite` and `select` are functions, whose
+            content is not looked into: use one folder for each.
+        rewrite: `rewrite(prompts, seed)` -> as many new prompts, such as `nbkit.world.rewrite`, or
+            `policy_rewriter(policy)` for a real model. None: nothing is evolved.
+        select: `select(pairs)` -> ids to keep, from the round's pairs (`Round.pairs`, indexed by
+            id); default the 40% with the most alignment potential.
+        base: pairs to begin the base set with.
+        k: responses sampled to each prompt.
+        sampling: `temperature, top_p, max_new_tokens`; default 0.8, 0.95, 128.
+        evolve_share: share of the prompts to evolve, most alignment potential first.
+        weight: of the implicit margin in the alignment potential; 2.5 in the released code.
+        longest_ratio: an evolved prompt longer or shorter than its parent by more than this factor
+            (in characters) is left out; 5 in the released code.
+        seed: of sampling, rewriting and training.
+        progress: show progress bars.
+        **training: for `nbkit.train_dpo`.
+
+    Yields:
+        Round.
+
+    Raises:
+        ValueError: fewer than two responses a prompt; a folder that holds another self-play;
+            nothing to learn from, because the judge found all answers to each prompt alike.
+    """
+    if k < 2:
+        raise ValueError(f"k={k}; a best and a worst need 2 or more responses to a prompt.")
+    how, folder = {**SAMPLING, **(sampling or {})}, Path(folder)
+    asked = with_ids(prompts)
+    told = dict(training, how=how, k=k, evolve_share=evolve_share, weight=weight,
+                longest_ratio=longest_ratio, seed=seed)  # fmt: skip
+    _claim(folder, hash_content(policy, policy, asked.prompt.tolist(), base, told))
+    how["progress"] = progress
+
+    player = policy
+    for number in range(1, rounds + 1):
+        here, luck, prefix = folder / f"round-{number}", 1000 * seed + 10 * number, f"r{number}-"
+        answers = _kept(here / "answers", answer, player, asked, judge, k, seed=luck, **how)
+        pairs = best_and_worst(answers, prefix).assign(evolved=False)
+        evolved = asked.iloc[:0]
+        if rewrite is not None and len(pairs):
+            parents = most_promising(player, pairs, asked, evolve_share, weight)
+            evolved = _kept(here / "evolved", evolve, parents, rewrite, asked.prompt,
+                            longest_ratio, seed=luck + 1, suffix=f".{number}")  # fmt: skip
+        fresh = evolved[evolved.left_out == ""]
+        if len(fresh):
+            answers = _kept(
+                here / "evolved_answers", answer, player, fresh, judge, k, seed=luck + 2, **how
+            )
+            more = best_and_worst(answers, prefix).assign(evolved=True)
+            pairs = pd.concat([pairs, more], ignore_index=True)
+        if pairs.empty:
+            raise ValueError(
+                f"Round {number}: to each of the {len(asked)} prompts all {k} answers had the same "
+                "reward, so there is no best and worst. Sample at a higher temperature, or more "
+                "answers, or take a judge that tells answers apart."
+            )
+        pairs = _kept(here / "pairs", select_pairs, player, pairs, weight, select or most_potential)
+        chosen = Dataset.from_list(pairs.loc[pairs.selected, PAIR].to_dict("records"))
+        base = chosen if base is None else _joined(base, chosen)
+        player = _trained(here / "policy", policy, base, seed=seed + number, progress=progress,
+                          **training)  # fmt: skip
+        yield Round(number, player, pd.concat([asked, evolved], ignore_index=True), pairs, base)
+        asked = pd.concat([asked, fresh], ignore_index=True)
+
+
+def _joined(base: Dataset, chosen: Dataset) -> Dataset:
+    shared = [name for name in PAIR if name in base.column_names]
+    return concatenate_datasets([base.select_columns(shared), chosen.select_columns(shared)])
+
+
+# --- what is kept on disk -----------------------------------------------------------------------
+
+
+def _claim(folder: Path, key: str) -> None:
+    """Refuse a folder in which another self-play was kept."""
+    note = folder / "self_play.json"
+    if note.exists():
+        if json.loads(note.read_text("utf-8"))["key"] != key:
+            raise ValueError(
+                f"The folder {folder} holds a self-play with another policy, other prompts or "
+                "other settings. Give this one a folder of its own, or delete that one."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = note.with_suffix(".tmp")
+    unfinished.write_text(json.dumps({"key": key}), "utf-8")
+    os.replace(unfinished, note)
+
+
+def _kept(file: Path, make: Callable, *args, **kwargs) -> pd.DataFrame:
+    """The table in `file`.parquet, or what `make` returns, which is then kept there."""
+    file = file.with_suffix(".parquet")
+    if file.exists():
+        return pd.read_parquet(file).map(_plain)
+    table = make(*args, **kwargs)
+    file.parent.mkdir(exist_ok=True)
+    write_whole(table, file)
+    return table
+
+
+def _plain(value):
+    """Messages come out of a parquet file as arrays."""
+    return [dict(turn) for turn in value] if isinstance(value, np.ndarray) else value
+
+
+def _trained(folder: Path, policy: Policy, base: Dataset, **training) -> Policy:
+    """The policy trained on the base set, from `folder` if it is there."""
+    if not folder.exists():
+        run = train_dpo(policy, base, **training)
+        model = run.policy.model.merge_and_unload() if run.policy.has_adapter else run.policy.model
+        unfinished = folder.with_suffix(".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        model.save_pretrained(unfinished)
+        policy.tokenizer.save_pretrained(unfinished)
+        os.replace(unfinished, folder)
+    kept = load_policy(folder, device=policy.device, dtype=policy.dtype)
+    return Policy(kept.model, policy.tokenizer, f"{policy.name}, {folder.parent.name}")

@@ -1,0 +1,190 @@
+"""The steps of a round of self-play. Each is a plain function over tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+from datasets import Dataset
+
+from nbkit.evaluate import rewards
+from nbkit.logprobs import response_logprobs
+from nbkit.models import Policy
+from nbkit.sampling import prompt_list, sample
+from nbkit.scores import alignment_potential, explicit_margin, length_normalized_margin
+from nbkit.select import top
+
+SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": 128}
+PAIR = ["id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"]
+INSTRUCTION = (
+    "Rewrite this task into another one of the same kind and about the same length, which asks for "
+    "something new. Answer with the new task only.\n\n{prompt}"
+)
+
+
+def answer(
+    policy: Policy,
+    prompts,
+    judge: Callable[[object, str], float],
+    k: int = 5,
+    *,
+    seed: int = 0,
+    temperature: float = SAMPLING["temperature"],
+    top_p: float = SAMPLING["top_p"],
+    max_new_tokens: int = SAMPLING["max_new_tokens"],
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Sample `k` responses to each prompt and judge them.
+
+    Args:
+        prompts: as for `nbkit.sample`; a DataFrame may bring `id`s.
+
+    Returns:
+        Tidy DataFrame `prompt_id, prompt, response, reward`, k rows a prompt.
+    """
+    asked = with_ids(prompts)
+    asked = asked.loc[asked.index.repeat(k)].reset_index(drop=True)
+    responses = sample(
+        policy, asked.prompt.tolist(), seed=seed, temperature=temperature, top_p=top_p,
+        max_new_tokens=max_new_tokens, progress=progress,
+    )  # fmt: skip
+    return pd.DataFrame(
+        dict(prompt_id=asked.id, prompt=asked.prompt, response=responses,
+             reward=rewards(judge, asked.prompt.tolist(), responses))
+    )  # fmt: skip
+
+
+def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
+    """Preference pairs from judged answers: to each prompt the best against the worst (the first
+    of equals). A prompt whose answers all have the same reward gives no pair.
+
+    Returns:
+        DataFrame `id, prompt_id, prompt, chosen, rejected, chosen_score, rejected_score`; the id
+        is `prefix` and the prompt's. Answers to conversations are wrapped into messages.
+    """
+    rows = []
+    for prompt_id, group in answers.groupby("prompt_id", sort=False):
+        best, worst = group.loc[group.reward.idxmax()], group.loc[group.reward.idxmin()]
+        if best.reward > worst.reward:
+            texts = best.prompt, _as_in(best), _as_in(worst)
+            rows.append((prefix + prompt_id, prompt_id, *texts, best.reward, worst.reward))
+    return pd.DataFrame(rows, columns=["id", "prompt_id", *PAIR[1:]])
+
+
+def evolve(
+    parents: pd.DataFrame,
+    rewrite: Callable[[list, int], list],
+    known=(),
+    longest_ratio: float = 5.0,
+    *,
+    seed: int = 0,
+    suffix: str = ".1",
+) -> pd.DataFrame:
+    """New prompts from old ones.
+
+    Args:
+        parents: DataFrame `id, prompt`.
+        rewrite: `rewrite(prompts, seed)` -> as many prompts.
+        known: prompts that were asked before; they, and repetitions, are not asked again.
+        longest_ratio: largest factor between the lengths (characters) of parent and child.
+        suffix: of the new ids.
+
+    Returns:
+        DataFrame `id, prompt, parent, left_out`; `left_out` is the reason, or empty.
+    """
+    prompts = rewrite(parents.prompt.tolist(), seed)
+    if len(prompts) != len(parents):
+        raise ValueError(
+            f"rewrite returned {len(prompts)} prompts for {len(parents)}; expected one for each."
+        )
+    seen, reasons = {_text(prompt) for prompt in known}, []
+    for parent, child in zip(parents.prompt, prompts, strict=True):
+        sizes = sorted((len(_text(parent)), len(_text(child))))
+        if not _text(child).strip():
+            reasons.append("empty")
+        elif _text(child) in seen:
+            reasons.append("asked before")
+        elif sizes[1] > longest_ratio * sizes[0]:
+            reasons.append(f"{sizes[1] / sizes[0]:.1f} times longer or shorter than its parent")
+        else:
+            reasons.append("")
+        seen.add(_text(child))
+    return pd.DataFrame(
+        dict(id=[f"{id_}{suffix}" for id_ in parents.id], prompt=prompts, parent=list(parents.id),
+             left_out=reasons)
+    )  # fmt: skip
+
+
+def policy_rewriter(policy: Policy, instruction: str = INSTRUCTION, **sampling) -> Callable:
+    """A `rewrite` in which a policy evolves prompts itself, as in the released pipeline.
+
+    Args:
+        policy: an instruction-tuned policy.
+        instruction: what it is told, with `{prompt}` in it. Conversations: their last message is
+            rewritten, and the instruction is sent as a message of the user.
+        **sampling: for `nbkit.sample`.
+    """
+
+    def rewrite(prompts: list, seed: int) -> list:
+        orders = [instruction.format(prompt=_text(p, last=True)) for p in prompts]
+        talks = bool(prompts) and not isinstance(prompts[0], str)
+        if talks:
+            orders = [[{"role": "user", "content": order}] for order in orders]
+        said = [text.strip() for text in sample(policy, orders, seed=seed, **sampling)]
+        if not talks:
+            return said
+        return [[*p[:-1], {**p[-1], "content": text}] for p, text in zip(prompts, said)]
+
+    return rewrite
+
+
+def most_potential(pairs: pd.DataFrame) -> list[str]:
+    """The 40% of the pairs with the most alignment potential."""
+    return top(pairs.alignment_potential, 0.4)
+
+
+def score_pairs(policy: Policy, pairs: pd.DataFrame, weight: float) -> pd.DataFrame:
+    """The pairs with both margins and the alignment potential."""
+    data = Dataset.from_list(pairs[PAIR].to_dict("records"))
+    logps = response_logprobs(policy, data, progress=False)
+    explicit = explicit_margin(data)
+    implicit = length_normalized_margin(logps).reindex(explicit.index)
+    potential = alignment_potential(explicit, implicit, weight)
+    scores = pd.concat([explicit, implicit.rename("implicit_margin"), potential], axis=1)
+    return pairs.join(scores, on="id")
+
+
+def select_pairs(policy, pairs, weight, select) -> pd.DataFrame:
+    scored = score_pairs(policy, pairs, weight)
+    keep = set(select(scored.set_index("id", drop=False)))
+    if unknown := keep - set(scored.id):
+        raise ValueError(f"select returned ids that are not of this round: {sorted(unknown)[:3]}.")
+    return scored.assign(selected=scored.id.isin(keep))
+
+
+def most_promising(policy, pairs, asked, share, weight) -> pd.DataFrame:
+    """The prompts to evolve: the share of those asked whose pairs have the most potential."""
+    scored = score_pairs(policy, pairs, weight).set_index("prompt_id")
+    count = min(len(scored), max(1, round(share * len(asked))))
+    return asked.set_index("id").loc[top(scored.alignment_potential, count)].reset_index()
+
+
+def with_ids(prompts) -> pd.DataFrame:
+    listed = prompt_list(prompts)
+    ids = prompts["id"] if isinstance(prompts, pd.DataFrame) and "id" in prompts else None
+    if ids is None:
+        ids = [f"p{number:05d}" for number in range(len(listed))]
+    return pd.DataFrame(dict(id=list(ids), prompt=listed, parent="", left_out=""))
+
+
+def _as_in(row):
+    """A response in the form of its prompt."""
+    if isinstance(row.prompt, str):
+        return row.response
+    return [{"role": "assistant", "content": row.response}]
+
+
+def _text(prompt, last=False) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(turn["content"] for turn in (prompt[-1:] if last else prompt))
