@@ -37,7 +37,7 @@ def compare(
     held_out: Dataset | None = None,
     measures: Mapping[str, Callable[[object, str], float]] | None = None,
     sampling: Mapping | None = None,
-    reference: Policy | None = None,
+    reference: Policy | pd.DataFrame | None = None,
     cache: str | Path | None = None,
     workers: int = 1,
     progress: bool = True,
@@ -64,7 +64,8 @@ def compare(
         held_out: pairs on which `accuracy` and the shifts of log-probs are measured.
         measures: name -> function of (prompt, response), averaged into a column of that name.
         sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, 128.
-        reference: DPO's reference; default the policy itself.
+        reference: DPO's reference; default the policy itself. Its log-prob table over `pairs` and
+            `held_out` will do as well, unless there are edited pairs, which it cannot hold.
         cache: folder in which every finished run is kept by content; the same call after an
             interruption trains only what is missing. The judge's verdicts are not kept: another
             judge needs no new training.
@@ -87,7 +88,7 @@ def compare(
             number; and what `train_dpo` and `sample` refuse.
     """
     seeds, prompts, budgets = seed_list(seeds), prompt_list(prompts), list(budgets)
-    _check(selections, budgets, in_order)
+    _check(selections, budgets, in_order, reference)
     length = training.get("max_length")
     fit = pairs.select(rows_that_fit(policy, pairs, length))
     how = {**SAMPLING, **(sampling or {})}
@@ -259,12 +260,17 @@ def _verdicts(finished, prompts, judge, measures, tokenizer) -> dict[tuple, dict
     return verdicts
 
 
-def _check(selections, budgets, in_order) -> None:
+def _check(selections, budgets, in_order, reference) -> None:
     for name, selection in selections.items():
         if name in ("before", "full", "baseline") or name.startswith("random "):
             raise ValueError(f"A selection is named {name!r}, which is the name of a control.")
         if not len(selection):
             raise ValueError(f"Selection {name!r} is empty: there is nothing to train on.")
+        if isinstance(selection, Dataset) and isinstance(reference, pd.DataFrame):
+            raise ValueError(
+                f"Selection {name!r} is a data set of edited pairs, and the reference is a table "
+                "of the pairs as they were. Give the reference as a policy (or leave it out)."
+            )
     if not budgets or set(budgets) - set(BUDGETS):
         raise ValueError(f"budgets={budgets!r}; expected some of {', '.join(BUDGETS)}.")
     if unknown := set(in_order) - set(selections):

@@ -171,6 +171,19 @@ def test_another_reference_and_other_objectives(policy, pairs, prompts):
     assert row(simpo, "full", 0).chosen_shift != row(given, "full", 0).chosen_shift
 
 
+def test_a_reference_table_serves_all_but_edited_pairs(policy, pairs, prompts, held_out):
+    given = dict(seeds=1, held_out=held_out, sampling=HOW, progress=False, max_steps=2, **TRAIN)
+    tables = [nb.response_logprobs(policy, some, progress=False) for some in (pairs, held_out)]
+    by_table, by_policy = (
+        nb.compare(policy, pairs, {}, prompts, world.reward, reference=reference, **given)
+        for reference in (pd.concat(tables), None)
+    )
+    pd.testing.assert_frame_equal(by_table, by_policy)
+    with pytest.raises(ValueError, match="'edited' is a data set of edited pairs"):
+        nb.compare(policy, pairs, {"edited": nb.coin_labels(pairs)}, prompts, world.reward,
+                   reference=tables[0], **given)  # fmt: skip
+
+
 def test_without_held_out_pairs_and_measures_the_columns_are_not_there(policy, pairs, prompts):
     result = nb.compare(
         policy, pairs, {}, prompts["prompt"][:4], world.reward, seeds=1, max_steps=1,
