@@ -512,7 +512,8 @@ ax.legend(title="learned?", frameon=False);
 # A learned step is one noisy number from one run. Averaging should help, so, like the paper, we
 # average, on the held-out pairs of section 3: the *ranks* of learned steps over some runs, the loss
 # at the end over others. Runs on the same training pairs share their luck, so the fair rows are
-# those on other data sets.
+# those on other data sets. (Whether the paper's two means share training pairs, we do not know
+# [?].)
 
 # %%
 from itertools import combinations, product
