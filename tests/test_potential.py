@@ -138,3 +138,24 @@ def test_potential_and_bees_disagree_on_the_implicit_margin(margins):
     sure = implicit.abs()
     assert nb.rank_correlation(alignment_potential(explicit.abs(), sure), sure).value < -0.3
     assert nb.rank_correlation(bees(explicit.abs(), sure), sure).value > 0.3
+
+
+def test_at_the_residual_weight_the_potential_is_uncorrelated_with_the_implicit_margin(margins):
+    explicit, noise = margins
+    implicit = (explicit.abs() * 0.7 + noise.abs()).rename("implicit_margin")
+    weight = nb.scores.residual_weight(explicit, implicit.sample(frac=1, random_state=0))
+    sizes = [abs(x) for x in explicit], [abs(x) for x in implicit]
+    assert weight == pytest.approx(statistics.linear_regression(*map(z, sizes[::-1])).slope)
+    potential = alignment_potential(explicit, implicit, weight)
+    assert potential.corr(implicit.abs()) == pytest.approx(0, abs=1e-9)
+    assert abs(alignment_potential(explicit, implicit, 1.0).corr(implicit.abs())) > 0.1
+
+
+def test_the_residual_weight_is_never_negative_and_needs_margins_that_vary(margins):
+    explicit, _ = margins
+    against = (10 - explicit.abs()).rename("implicit_margin")
+    assert nb.scores.residual_weight(explicit, against) == 0
+    with pytest.raises(ValueError, match="same size for every pair .* no weight to choose"):
+        nb.scores.residual_weight(explicit, 0 * against)
+    with pytest.raises(ValueError, match="must hold the same pairs"):
+        nb.scores.residual_weight(explicit, against.drop("p3"))

@@ -19,6 +19,7 @@ _HOME = {
     "confidence": "difficulty",
     "learned_step": "difficulty",
     "perplexity": "difficulty",
+    "residual_weight": "potential",
     "response_length": "difficulty",
     "variability": "difficulty",
     "alignment_potential": "potential",

@@ -53,6 +53,30 @@ def alignment_potential(
     return (judged - weight * reached).rename("alignment_potential")
 
 
+def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
+    """A weight for `alignment_potential` that needs no training run [ours; the paper leaves the
+    choice open]: the slope of the least-squares line from |implicit| to |explicit| in z-scores,
+    which is their Pearson correlation, and 0 if that is negative.
+
+    With it M_AP is the residual of that line: what the judge says beyond what the policy's margin
+    would lead one to expect, uncorrelated with the size of the implicit margin. A smaller weight
+    prefers pairs that the policy has decided already, a larger one pairs that it is undecided on,
+    whatever the judge says. Where the two margins have nothing to do with each other it is near 0,
+    and M_AP near the explicit margin.
+
+    Raises:
+        ValueError: the margins are not of the same pairs, or one has the same size everywhere.
+    """
+    explicit, implicit = common_pairs(explicit, implicit)
+    slope = explicit.abs().corr(implicit.abs())
+    if pd.isna(slope):
+        raise ValueError(
+            "A margin has the same size for every pair (DPO's implicit margin has at policy = "
+            "reference): there is no weight to choose. Warm the policy up first."
+        )
+    return max(0.0, float(slope))
+
+
 def bees(
     explicit: pd.Series,
     implicit: pd.Series,
