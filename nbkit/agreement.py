@@ -7,9 +7,11 @@ import pandas as pd
 from scipy import stats
 
 
-def rank_correlation(a: pd.Series, b: pd.Series, confidence: float = 0.95) -> pd.Series:
+def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:
     """Spearman's rank correlation of two scores over the pairs that both hold, with a bootstrap
-    interval over pairs: Series `value, low, high, n`. 1: the same order; -1: reversed."""
+    interval over pairs: Series `value, low, high, n`. 1: the same order; -1: reversed. Ties share
+    a rank, and infinite scores rank last. `confidence=None` leaves the interval out (NaN), which
+    is instant."""
     both = pd.concat([a, b], axis=1, join="inner").dropna().to_numpy()
     if len(both) < 3:
         raise ValueError(
@@ -20,6 +22,8 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float = 0.95) -> pd
     def spearman(x, y):
         return stats.spearmanr(x, y).statistic
 
+    if confidence is None:
+        return pd.Series(dict(value=spearman(*both.T), low=np.nan, high=np.nan, n=len(both)))
     done = stats.bootstrap(
         tuple(both.T), spearman, paired=True, vectorized=False, n_resamples=999,
         confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),

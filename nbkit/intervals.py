@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,24 @@ from scipy import stats
 RESAMPLES = 2_000  # of a bootstrap
 
 
-def mean_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
+class Interval(NamedTuple):
+    """A mean and its interval. `f"{interval:.2f}"` is "0.75 [0.70, 0.80]"."""
+
+    value: float
+    low: float
+    high: float
+
+    def verdict(self, chance: float = 0.0) -> str:
+        """Whether the interval is clear of `chance`: "above", "below" or "not clear of" it."""
+        if self.low > chance:
+            return "above"
+        return "below" if self.high < chance else "not clear of"
+
+    def __format__(self, form: str) -> str:
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
+
+def mean_interval(values, confidence: float = 0.95) -> Interval:
     """Mean of the values and its percentile-bootstrap interval."""
     values = np.asarray(values, float)
     if len(values) == 0:
@@ -19,19 +37,20 @@ def mean_interval(values, confidence: float = 0.95) -> tuple[float, float, float
     draw, n = np.random.default_rng(0), len(values)
     means = [values[draw.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(values.mean()), float(low), float(high)
+    return Interval(float(values.mean()), float(low), float(high))
 
 
-def seed_interval(values, confidence: float = 0.95) -> tuple[float, float, float]:
+def seed_interval(values, confidence: float = 0.95) -> Interval:
     """Mean over repeated runs (training seeds) and its Student-t interval. Unlike a bootstrap it
     is honest for a handful of runs; one run has no interval: (value, nan, nan)."""
     values = np.asarray(values, float)
     if len(values) == 0:
         raise ValueError("The mean of no runs is not defined: got an empty list.")
     if len(values) == 1:
-        return float(values[0]), float("nan"), float("nan")
+        return Interval(float(values[0]), float("nan"), float("nan"))
     reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+    mean = float(values.mean())
+    return Interval(mean, float(mean - reach), float(mean + reach))
 
 
 @dataclass(frozen=True)
@@ -48,9 +67,7 @@ class Gain:
     def verdict(self) -> str:
         if self.runs < 2:
             return "one run, no interval"
-        if self.low > 0:
-            return "above zero"
-        return "below zero" if self.high < 0 else "not clear of zero"
+        return f"{Interval(self.value, self.low, self.high).verdict()} zero"
 
     def __str__(self):
         interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if self.runs > 1 else ""

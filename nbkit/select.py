@@ -1,8 +1,10 @@
 """Selections: ordered lists of pair ids, made from scores.
 
 A score is a pandas Series indexed by pair id; `keep` is a share (a float in (0, 1]) or a count
-(an int). Pairs whose score is NaN are never selected. Ties are broken by id, so that a selection
-does not depend on the order of the data set. The first id of a selection is the one that fits it
+(an int). Pairs whose score is NaN are never selected. Ties are broken by `ties`, another score,
+and then by id, so that a selection does not depend on the order of the data set. A score with many
+ties, such as a learned step of which half is infinite, needs `ties`: cut by id, two selections that
+have nothing in common look alike. The first id of a selection is the one that fits it
 best: `order="given"` in `nbkit.train_dpo` trains in that order.
 """
 
@@ -13,20 +15,20 @@ import random
 import pandas as pd
 
 
-def easiest(scores: pd.Series, keep: float | int) -> list[str]:
+def easiest(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:
     """The pairs with the lowest scores, lowest first: easiest, for scores such as a loss of which
     lower means easier (Selective DPO, arXiv 2502.09650)."""
-    return _first(scores, keep, ascending=True)
+    return _first(scores, keep, ties, ascending=True)
 
 
-def hardest(scores: pd.Series, keep: float | int) -> list[str]:
+def hardest(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:
     """The pairs with the highest scores, highest first: hardest, for scores such as a loss."""
-    return _first(scores, keep, ascending=False)
+    return _first(scores, keep, ties, ascending=False)
 
 
-def top(scores: pd.Series, keep: float | int) -> list[str]:
+def top(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:
     """The pairs with the highest scores, highest first: for scores of which more is better."""
-    return _first(scores, keep, ascending=False)
+    return _first(scores, keep, ties, ascending=False)
 
 
 def middle(scores: pd.Series, low: float, high: float) -> list[str]:
@@ -110,12 +112,25 @@ def _ids(pairs) -> list[str]:
     return list(pairs["id"]) if hasattr(pairs, "column_names") else list(pairs)
 
 
-def _first(scores, keep, ascending):
-    ranked = _ranked(scores, ascending)
+def _first(scores, keep, ties, ascending):
+    ranked = _ranked(scores, ascending, ties)
     return ranked.index[: _count(keep, len(ranked))].tolist()
 
 
-def _ranked(scores, ascending):
+def _ranked(scores, ascending, ties=None):
+    _check_scores(scores)
+    frame = scores.dropna().sort_index().to_frame("score")  # in id order: the sort is stable
+    if ties is not None:
+        _check_scores(ties)
+        if absent := [id_ for id_ in frame.index if id_ not in ties.index]:
+            raise ValueError(
+                f"ties lacks {len(absent)} of the scored pairs (first: {absent[0]!r})."
+            )
+        frame["ties"] = ties
+    return frame.sort_values(list(frame), ascending=ascending, kind="stable")
+
+
+def _check_scores(scores):
     if not isinstance(scores, pd.Series):
         raise TypeError(
             f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
@@ -123,8 +138,6 @@ def _ranked(scores, ascending):
     if scores.index.has_duplicates:
         id_ = scores.index[scores.index.duplicated()][0]
         raise ValueError(f"The scores hold pair {id_!r} more than once; expected each id once.")
-    # a stable sort of the rows in id order breaks ties by id
-    return scores.dropna().sort_index().sort_values(ascending=ascending, kind="stable")
 
 
 def _count(keep, available: int) -> int:

@@ -20,6 +20,14 @@ def test_rank_correlation_is_spearmans_over_the_shared_pairs():
         nb.rank_correlation(a, b.rename(index=lambda i: f"x{i}"))
 
 
+def test_a_quick_correlation_has_no_interval_and_infinite_scores_rank_last():
+    a = pd.Series([1.0, 2.0, np.inf, np.inf], index=list("abcd"))
+    b = pd.Series([1.0, 2.0, 3.0, 3.0], index=list("abcd"))
+    result = nb.rank_correlation(a, b, confidence=None)
+    assert result.value == pytest.approx(1) and result.n == 4
+    assert np.isnan([result.low, result.high]).all()
+
+
 def test_set_agreement():
     assert nb.jaccard(["a", "b"], ["b", "c"]) == pytest.approx(1 / 3)
     assert nb.overlap(["a", "b"], ["b", "c", "d"]) == pytest.approx(1 / 2)

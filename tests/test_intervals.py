@@ -103,3 +103,13 @@ def test_parabola_needs_three_places_without_gaps():
         nb.parabola_peak(curves(0.6)[[0.3, 0.5]])
     with pytest.raises(ValueError, match="got 5 columns and 1 missing"):
         nb.parabola_peak(curves(0.6).mask(lambda c: c == c.iloc[0, 0]).iloc[:1])
+
+
+def test_intervals_speak_for_themselves():
+    interval = nb.seed_interval([0.5, 0.6, 0.7])
+    value, low, high = interval
+    assert f"{interval:.2f}" == f"{value:.2f} [{low:.2f}, {high:.2f}]" == "0.60 [0.35, 0.85]"
+    assert f"{nb.mean_interval([0.25] * 9):+.0%}" == "+25% [+25%, +25%]"
+    assert [interval.verdict(x) for x in (0.3, 0.5, 0.9)] == ["above", "not clear of", "below"]
+    assert interval.verdict() == "above"
+    assert nb.seed_interval([0.5]).verdict() == "not clear of"  # one run says nothing

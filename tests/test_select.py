@@ -109,3 +109,17 @@ def test_matched_control_when_lengths_tie_or_lack():
         select.random_matched(["a", "z"], same)
     with pytest.raises(ValueError, match="first: 'a'"):
         select.random_matched(["a"], same.astype(float).replace(7, float("nan")))
+
+
+def test_another_score_breaks_ties_in_the_same_direction():
+    never = pd.Series([float("inf")] * 3 + [5.0], index=list("abcd"))
+    margin = pd.Series([3.0, 1.0, 2.0, 9.0, 0.0], index=list("abcdx"))
+    assert select.easiest(never, 4) == list("dabc")
+    assert select.easiest(never, 4, ties=margin) == list("dbca")
+    assert select.hardest(never, 2, ties=margin) == list("ac")
+    assert select.top(never, 4, ties=margin) == list("acbd")
+    assert select.easiest(never, 4, ties=margin * 0) == list("dabc")  # then by id
+    with pytest.raises(ValueError, match="ties lacks 1 of the scored pairs .first: 'c'"):
+        select.easiest(never, 2, ties=margin.drop("c"))
+    with pytest.raises(TypeError, match="got list"):
+        select.easiest(never, 2, ties=[1, 2])

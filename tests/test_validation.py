@@ -69,6 +69,13 @@ def test_halves_are_even_and_depend_on_the_seed(pairs):
     assert folds(turned, 0, "fact")[halves[0].index].equals(halves[0])
 
 
+def test_halves_are_even_though_groups_are_not():
+    prompts = ["big"] * 30 + [f"small {i}" for i in range(30)]
+    pairs = Dataset.from_dict({"id": [str(i) for i in range(60)], "prompt": prompts})
+    for seed in range(6):
+        assert (folds(pairs, seed) == "A").sum() in (30, 31, 29)
+
+
 def test_prompts_that_are_messages_are_groups_too():
     said = [[{"role": "user", "content": text}] for text in ("a", "b", "a", "c")]
     pairs = nb.load_pairs(

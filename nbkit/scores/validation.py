@@ -106,8 +106,8 @@ def cross_fitted_losses(
 
 def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
     """The half, "A" or "B", of each pair by id. Groups (pairs with the same value in the column
-    `groups`) stay together; they are dealt in random order, each to the half that has fewer pairs
-    so far, so that the halves are as even as the groups allow.
+    `groups`) stay together; they are dealt in random order, groups of much larger size first, each to
+    the half that has fewer pairs so far: so the halves come out about even.
 
     Raises:
         ValueError: there is no such column, or all pairs are in one group.
@@ -125,6 +125,7 @@ def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
         )
     order = sorted(sizes.index)
     random.Random(seed).shuffle(order)
+    order.sort(key=lambda name: -int(sizes[name]).bit_length())  # a large one late would tip it
     dealt, half_of = dict.fromkeys(HALVES, 0), {}
     for name in order:
         half = min(HALVES, key=dealt.get)
