@@ -106,8 +106,8 @@ def cross_fitted_losses(
 
 def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
     """The half, "A" or "B", of each pair by id. Groups (pairs with the same value in the column
-    `groups`) stay together; they are dealt in random order, groups of much larger size first, each to
-    the half that has fewer pairs so far: so the halves come out about even.
+    `groups`) stay together; they are dealt in random order, much larger groups first, each to the
+    half that has fewer pairs so far: so the halves come out about even.
 
     Raises:
         ValueError: there is no such column, or all pairs are in one group.
