@@ -131,37 +131,23 @@ pd.DataFrame({"by hand": shown.apply(by_hand), "nbkit": learned[list(four.values
 
 # %% [markdown]
 # **What is 0.4?** A margin is the policy's log-odds for the label (Bradley and Terry, chapter 02),
-# so the threshold is a probability. Below: what 0.4 asks for, and what another threshold would have
-# done to the ranking.
+# so the threshold is a probability. What would another one have done to the ranking?
 
 # %%
 def spearman(a, b):
     """Spearman's rank correlation over the shared ids; ∞ ranks last, ties share a rank."""
-    return pd.concat([a, b], axis=1, join="inner").rank().corr().iloc[0, 1]
+    return nb.rank_correlation(a, b, confidence=None).value
 
-# %%
-beta, rows = settings["beta"], {}
-for threshold in (0.1, 0.2, 0.4, 0.8, 1.6):
-    other = nb.scores.learned_step(run.trace, threshold)
-    rows[threshold] = {"log-ratio difference (nats)": threshold / beta,
-                       "p(label)": 1 / (1 + np.exp(-threshold)),
-                       "never learned": np.isinf(other).mean(),
-                       "Spearman with 0.4": spearman(other, learned)}  # fmt: skip
-thresholds = pd.DataFrame(rows).T.rename_axis("threshold")
-thresholds.round(2)
 
-# %%
-alike = thresholds["Spearman with 0.4"]
+beta = settings["beta"]
+half, twice = (nb.scores.learned_step(run.trace, threshold) for threshold in (delta / 2, 2 * delta))
 forgotten = (margins[never].max() > delta).mean()
-least, most = thresholds["never learned"].min(), thresholds["never learned"].max()
 Markdown(f"""A pair counts as learned when the policy gives its label a probability above
-**{thresholds["p(label)"][delta]:.2f}**. With our β = {beta:g} that takes {delta / beta:g} nats
-between the two log-ratios; with the paper's β = 0.01 [P] it would take {delta / 0.01:g}. The
-threshold decides how much is "never learned": {np.isinf(learned).mean():.0%} of the pairs at
-{delta}, {least:.0%} to {most:.0%} in this table. It changes the ranking, too: half or twice the
-threshold gives a Spearman of {alike[0.2]:.2f} or {alike[0.8]:.2f} with ours, four times
-{alike[1.6]:.2f}, as the more pairs are never learned, the more share one rank. So a learned step
-goes with its threshold.
+**{1 / (1 + np.exp(-delta)):.2f}**. With our β = {beta:g} that takes {delta / beta:g} nats between
+the two log-ratios; with the paper's β = 0.01 [P] it would take {delta / 0.01:g}. The threshold
+decides how much is "never learned": {np.isinf(learned).mean():.0%} of the pairs at {delta}, but
+{np.isinf(half).mean():.0%} at half of it and {np.isinf(twice).mean():.0%} at twice. The ranking
+changes less: Spearman with ours {spearman(half, learned):.2f} and {spearman(twice, learned):.2f}.
 
 "For all later steps" matters as well: {forgotten:.0%} of the never-learned pairs had been above
 {delta} at some time. {p.note}""")
@@ -197,7 +183,7 @@ def training(policy, pairs, seed, follow=held_out, **options):
     options = dict(trace=follow, trace_every=10, seed=seed) | options
     return partial(nb.train_dpo, policy, pairs, **settings, **options)
 
-# %%
+
 def run_all(jobs):
     """Their traces by name. `call(job)` starts a prepared run, in one of `p.workers` processes."""
     names, calls = list(jobs), [(job,) for job in jobs.values()]
@@ -250,7 +236,8 @@ ax.set(xlabel="", ylabel="", title=f"{len(matrix)} runs, {n} a kind, {len(steps)
 # halves. (It is not ½, and not 0; exercise 4 has the formula.)
 #
 # One trap first. A learned step has ties: all never-learned pairs share ∞. Whoever cuts such a
-# ranking in half cuts through the ties, by whatever comes next. `nb.select` takes the id.
+# ranking in half cuts through the ties, by whatever comes next: `nb.select` takes `ties`, another
+# score, or else the id.
 
 # %%
 final = pd.DataFrame({name: trace[trace.step == trace.step.max()].set_index("id").margin
@@ -259,8 +246,7 @@ final = pd.DataFrame({name: trace[trace.step == trace.step.max()].set_index("id"
 
 def hardest_half(name):
     """Latest learned first; never-learned pairs by their last margin, lowest first."""
-    frame = pd.DataFrame({"step": steps[name], "margin": -final[name]})
-    return frame.sort_values(["step", "margin"], ascending=False).index[: len(frame) // 2]
+    return nb.select.hardest(steps[name], 0.5, ties=-final[name])
 
 # %%
 coins = ("coin", 0), ("coin", 1)
@@ -283,8 +269,6 @@ for name, (one, other, shift) in comparisons.items():
         two = (one, seed), (other, (seed + shift) % n)
         agree = {"Spearman": matrix.loc[two], "Jaccard": nb.jaccard(*map(hardest_half, two))}
         rows.append({"comparison": name, "seed": seed} | agree)
-
-# %%
 for seed in seeds:  # the chance level, by experiment
     half = hardest_half(("base", seed))
     shuffled = steps["base", seed].sample(frac=1, random_state=seed).set_axis(steps.index)
@@ -298,6 +282,14 @@ def t95(values):
     """Student-t interval over seeds, for seaborn's `errorbar`."""
     return nb.seed_interval(values)[1:]
 
+
+def interval(values, form=".2f"):
+    return format(nb.seed_interval(values), form)
+
+
+def clear_of(values, chance=0):
+    return nb.seed_interval(values).verdict(chance)
+
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True, layout="constrained")
 for ax, measure, chance in zip(axes, ["Spearman", "Jaccard"], [0, 1 / 3]):
@@ -310,25 +302,12 @@ axes[1].set_xlabel("Jaccard of hardest halves (chance: 1/3)")
 fig.suptitle(f"Do two runs agree? (dots: {n} seeds; bars: 95% intervals)");
 
 # %%
-def interval(values, form=".2f"):
-    value, low, high = nb.seed_interval(values)
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def clear_of(values, chance=0):
-    """The verdict, from the 95% interval over seeds."""
-    value, low, high = nb.seed_interval(values)
-    return "above" if low > chance else "below" if high < chance else "not clear of"
-
-# %%
 by = agreement.groupby("comparison", sort=False)
 lines = [f"- **{name}**: Spearman {interval(rows.Spearman)}, {clear_of(rows.Spearman)} 0; "
          f"Jaccard {interval(rows.Jaccard)}, {clear_of(rows.Jaccard, 1 / 3)} 1/3"
          for name, rows in by]  # fmt: skip
 means = by.Spearman.mean()
 real = means.drop(["coin labels", "coin against coin", "by chance"])
-
-# %%
 spread = agreement.pivot(index="seed", columns="comparison", values="Spearman")
 costs = {name: nb.paired_gain(spread[f"other pairs, {name} model"], spread["other pairs"])
          for name in others}  # fmt: skip
@@ -443,8 +422,6 @@ def tail_rise(name):
     """Loss on rung 6 minus loss on rungs 1 to 3, data set by data set."""
     wide = by_rung[by_rung.split == name].pivot(index="seed", columns="rung", values="loss")
     return wide[6] - wide[[1, 2, 3]].mean(axis=1)
-
-# %%
 clean, leaked = tail_rise("by fact"), tail_rise("at random")
 hidden = nb.paired_gain(clean, leaked)
 across = [spearman(one_split[seed][0], leaky[seed]) for seed in seeds]
@@ -526,8 +503,6 @@ def means_agree(some, rest):
     """Spearman of the mean rank over runs on some data sets and the mean loss over the rest."""
     of_some = ranks.loc[:, (slice(None), some)].mean(axis=1)
     return spearman(of_some, loss_at_end.loc[:, (["base", "other order"], rest)].mean(axis=1))
-
-# %%
 disjoint = [means_agree(list(some), [seed for seed in seeds if seed not in some])
             for some in combinations(seeds, n // 2)]  # fmt: skip
 single = [spearman(learned[seed], difficulty[seed]) for seed in seeds]
@@ -654,8 +629,6 @@ for seed in seeds:
     halves["random half"] = nb.select.random_like(halves["hardest half"], data[seed], seed)
     shares.append({name: wrong[ids].mean() for name, ids in halves.items()}
                   | {"found": wrong[halves["hardest half"]].sum() / wrong.sum()})  # fmt: skip
-
-# %%
 shares = pd.DataFrame(shares)
 Markdown(f"""Share of pairs whose label is wrong ({n} data sets, 95%):
 
@@ -690,65 +663,19 @@ ax.axhline(np.log(2), color="0.45", linestyle=":")
 ax.set(xlabel="rung (1: often told, 6: the long tail)", ylabel="validation loss (nats)")
 ax.legend(title=f"label decided by\n({n} data sets, 95%)", bbox_to_anchor=(1, 1), frameon=False);
 
-# %% [markdown]
-# If pairs get hard as facts get rare, but only where a fact decides, then that part of difficulty
-# is **capacity**. How large is it beside the rest? We fit the *ranks* of the validation loss of the
-# correctly labelled pairs by least squares, and report the share of variance explained (R²).
-
-# %%
-def residual(ranks, features):
-    """Ranks minus their least-squares fit on the features, and the share explained."""
-    X = np.column_stack([np.ones(len(ranks)), features])
-    left = ranks - X @ np.linalg.lstsq(X, ranks, rcond=None)[0]
-    return left, 1 - left.var() / ranks.var()
-
-# %%
-rows = []
-for seed in seeds:
-    truth, cheap = (pd.DataFrame(scores[seed][name]) for name in ("the truth", "no training"))
-    says = truth[["tone", "manner", "right animal"]]
-    sets = {"a random number (chance)": pd.DataFrame(scores[seed]["chance"]),
-            "all that needs no training": cheap, "tone and manner": says[["tone", "manner"]],
-            "tone, manner, right animal": says,
-            "..., rung, right animal × rung": says.assign(rung=truth.rung).assign(
-                product=truth.rung * truth["right animal"])}  # fmt: skip
-    right = truth.index[truth["wrong label"] == 0]
-    for name, features in sets.items():
-        r2 = residual(difficulty[seed][right].rank(), features.loc[right])[1]
-        rows.append(dict(seed=seed, features=name, R2=r2))
-explained = pd.DataFrame(rows)
-explained.groupby("features", sort=False).R2.apply(interval).to_frame("R², 95%")
-
-# %% [markdown]
-# The same question to section 3: if all runs learn "be kind, be right", then of course they agree
-# on the order. We take what the label says out of the learned steps of the held-out pairs, in the
-# same way, and compare the runs again.
-
-# %%
-held_says = label_says(text.loc[steps.index])
-left = steps.rank().apply(lambda ranks: residual(ranks, held_says)[0]).corr()
-two_runs = [(("base", seed), ("other order", (seed + 1) % n)) for seed in seeds]
-before, after = ([table.loc[two] for two in two_runs] for table in (matrix, left))
-
 # %%
 wide = by_kind.pivot(index=["decided by", "seed"], columns="rung", values="loss")
 rise = {kind: wide.loc[kind][6] - wide.loc[kind][1] for kind in by_kind["decided by"].unique()}
-r2 = explained.groupby("features").R2
-both_right = rho["correctly labelled pairs", "learned step"]
-
-# %%
+right = "correctly labelled pairs"
 Markdown(f"""
-- **Capacity.** From rung 1 to rung 6 the loss rises by
-  {interval(rise["the right animal"], "+.2f")} where the animal decides
-  ({clear_of(rise["the right animal"])} zero), and by {interval(rise["style alone"], "+.2f")} where
-  style does ({clear_of(rise["style alone"])} zero).
-- **The grain.** Tone and manner of the two responses explain
-  {interval(r2.get_group("tone and manner"))} of the ranks of correctly labelled pairs: a pair is
-  easy if its label agrees with what most labels teach, the kinder opening and the better closing.
-- **Is that why runs agree?** Two runs on different pairs agree with Spearman {interval(before)};
-  with tone, manner and right animal taken out {interval(after)} is left, {clear_of(after)} zero.
-- **Is it all wrong labels?** Among correctly labelled pairs learned step and validation loss agree
-  with Spearman {interval(both_right)}; among all with {interval(single)}.
+- **Capacity.** Where the animal decides, the loss rises from rung 1 to rung 6 by
+  {interval(rise["the right animal"], "+.2f")} ({clear_of(rise["the right animal"])} zero); where
+  style does, by {interval(rise["style alone"], "+.2f")} ({clear_of(rise["style alone"])} zero).
+- **The grain.** Among correctly labelled pairs the loss has Spearman {said("tone", right)} with the
+  tone that the label prefers, and {said("manner", right)} with its manner: a pair is easy if its
+  label agrees with what most labels teach, the kinder opening and the better closing.
+- **Is it all wrong labels?** Learned step and validation loss agree with Spearman
+  {interval(rho[right, "learned step"])} among correctly labelled pairs, {interval(single)} among all.
 
 {p.note}""")
 
@@ -919,7 +846,7 @@ nb.exercises.check_jaccard_by_chance(my_jaccard_by_chance)
 Markdown(f"""
 | the paper said | we measured ({n} data sets or seeds, 95%) |
 |---|---|
-| The order of learning is consistent across runs [P] | Spearman {interval(before)} between runs \
+| The order of learning is consistent across runs [P] | Spearman {interval(by.get_group("other pairs").Spearman)} between runs \
 on different pairs; coin labels {means["coin labels"]:.2f} |
 | Hardest halves overlap across runs: Jaccard "consistently high" [P, a figure] | \
 {interval(by.get_group("other pairs").Jaccard)}; chance 1/3 |
