@@ -1,5 +1,11 @@
-"""Preference training, `train_dpo` (dpo.py), and `train_reward_model` (reward.py), on TRL's
-trainers (trainers.py)."""
+"""Training on TRL: `train_dpo`, `train_reward_model`.
+
+    dpo.py          policies, on preference pairs
+    reward.py       reward models, on preference pairs
+    trainers.py     TRL's trainers, fed with nbkit's tokens and log-probs: the only import of trl
+    planning.py     what can be said of a training before it starts
+    callbacks.py    progress, log, trace; checkpoints.py: where a run's state lies
+"""
 
 from nbkit.train.dpo import Run, reference_table, train_dpo
 from nbkit.train.planning import rows_that_fit, seed_list, updates
