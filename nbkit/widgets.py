@@ -11,10 +11,12 @@ import ipywidgets
 import pandas as pd
 
 from nbkit import plots
-from nbkit.select import easiest
+from nbkit.scores import alignment_potential
+from nbkit.select import easiest, top
 
 STEP = 0.05  # of the share kept
 LONGEST = 400  # characters of one text in the table
+HEAVIEST = 4.0  # weight of the implicit margin
 
 TABLE = "border-collapse:collapse;margin-top:0.5em;"
 CELL = "padding:4px 10px;text-align:left;vertical-align:top;border-bottom:1px solid #8888;"
@@ -56,13 +58,7 @@ def share_slider(
     show = [show] if isinstance(show, str) else list(show)
     _check(scores, pairs, show, rows)
     ranked = easiest(scores, 1.0)
-    row_of = {pair_id: row for row, pair_id in enumerate(pairs["id"])}
-    unknown = [pair_id for pair_id in ranked if pair_id not in row_of]
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} of {len(ranked)} scored pairs are not in `pairs`: {unknown[:3]}. "
-            "Pass the pairs that were scored."
-        )
+    row_of = _row_of(pairs, ranked)
     slider = ipywidgets.FloatSlider(
         value=0.5,
         min=STEP,
@@ -76,17 +72,90 @@ def share_slider(
         layout={"width": "min(100%, 36em)"},
     )
     picture, table = ipywidgets.HTML(), ipywidgets.HTML()
+    facts = [(str(scores.name or "score"), scores), *_marked(marks)]
 
     def redraw(change=None):
         share = round(slider.value, 2)
         kept = len(easiest(scores, share))
-        picture.value = _picture(scores, share, curve, marks, kept, len(ranked))
+        picture.value = _share_picture(scores, share, curve, marks, kept, len(ranked))
         around = [(pair_id, "kept") for pair_id in ranked[max(kept - rows, 0) : kept]]
         around += [(pair_id, "dropped") for pair_id in ranked[kept : kept + rows]]
         found = [(id_, side, pairs[row_of[id_]]) for id_, side in around]
-        table.value = _table(found, share, scores, marks, show)
+        caption = f"{share:.0%} kept: the hardest of them, then the easiest that are dropped"
+        table.value = _table(found, caption, facts, show)
 
     redraw()  # input that cannot be drawn is refused here, not in a callback that nobody hears
+    slider.observe(redraw, names="value")
+    return ipywidgets.VBox([slider, picture, table])
+
+
+def weight_slider(
+    explicit, implicit, pairs, *, keep=0.4, marks=None, show=("prompt", "chosen", "rejected"),
+    rows=4,
+) -> ipywidgets.VBox:  # fmt: skip
+    """A slider for the weight of alignment potential, and what it brings in and throws out.
+
+    Below the slider stand the picture of `nbkit.plots.margin_plane` and a table: the pairs with
+    the highest potential of those that are kept now, but not with weight 0; then the pairs with
+    the largest explicit margin of those that were kept with weight 0, and no longer are. Both
+    follow when the handle is let go, or an arrow key moves it.
+
+    Parameters
+    ----------
+    explicit, implicit
+        Series by pair id, as for `nbkit.scores.alignment_potential`.
+    pairs
+        Dataset with `id` and the columns in `show`; it holds every scored pair.
+    keep, marks
+        As for `margin_plane`; with marks the table says which pairs have one.
+    show, rows
+        As for `share_slider`: columns in the table, and pairs on each side.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what `margin_plane` refuses, a scored id that is not in `pairs`, a column of `show`
+        that is missing, and `rows` that is no count.
+    """
+    show = [show] if isinstance(show, str) else list(show)
+    for margin in (explicit, implicit):
+        _check(margin, pairs, show, rows)
+    by_judge = alignment_potential(explicit, implicit, 0.0)
+    first = top(by_judge, keep)
+    row_of = _row_of(pairs, by_judge.dropna().index)
+    slider = ipywidgets.FloatSlider(
+        value=1.0,
+        min=0.0,
+        max=HEAVIEST,
+        step=0.25,
+        description="weight of the implicit margin (w)",
+        tooltip="Price of a decided policy. The arrow keys move it by 0.25.",
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout={"width": "min(100%, 36em)"},
+    )
+    picture, table = ipywidgets.HTML(), ipywidgets.HTML()
+    facts = [("explicit", explicit), ("implicit", implicit), *_marked(marks)]
+
+    def redraw(change=None):
+        weight = slider.value
+        kept = top(alignment_potential(explicit, implicit, weight), keep)
+        come = [id_ for id_ in kept if id_ not in set(first)]
+        gone = [id_ for id_ in first if id_ not in set(kept)]
+        png = plots.as_png(
+            lambda axes: plots.margin_plane(explicit, implicit, weight, keep, axes[0], marks)
+        )
+        words = f"The two margins of each pair, with w = {weight:g}: {len(kept)} pairs kept."
+        picture.value = _image(png, words)
+        found = [(id_, "in", pairs[row_of[id_]]) for id_ in come[:rows]]
+        found += [(id_, "out", pairs[row_of[id_]]) for id_ in gone[:rows]]
+        caption = (
+            f"w = {weight:g}: {len(come)} of {len(kept)} kept pairs are others than with w = 0. "
+            "In: those with the highest potential. Out: those with the largest explicit margin"
+        )
+        table.value = _table(found, caption, facts, show)
+
+    redraw()
     slider.observe(redraw, names="value")
     return ipywidgets.VBox([slider, picture, table])
 
@@ -108,34 +177,53 @@ def _check(scores, pairs, show, rows) -> None:
         raise ValueError(f"rows={rows!r}; expected a count of 1 or more pairs to show.")
 
 
-def _picture(scores, share, curve, marks, kept: int, total: int) -> str:
-    """The figure as an image inside the page, with words for those who do not see it."""
+def _row_of(pairs, ids) -> dict:
+    """Id -> row, of pairs that hold all the scored ids."""
+    row_of = {pair_id: row for row, pair_id in enumerate(pairs["id"])}
+    unknown = [pair_id for pair_id in ids if pair_id not in row_of]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(ids)} scored pairs are not in `pairs`: {unknown[:3]}. "
+            "Pass the pairs that were scored."
+        )
+    return row_of
+
+
+def _marked(marks) -> list:
+    """The marks as a column of the table, if there are any."""
+    if marks is None:
+        return []
+    return [(str(marks.name or "marked"), marks.map({True: "yes", False: "no"}))]
+
+
+def _share_picture(scores, share, curve, marks, kept: int, total: int) -> str:
     png = plots.as_png(
         lambda axes: plots.kept_and_dropped(scores, share, axes, curve=curve, marks=marks),
         panels=1 if curve is None else 2,
     )
     words = f"Histogram of the scores: {kept} of {total} pairs kept, {total - kept} dropped."
+    return _image(png, words)
+
+
+def _image(png: bytes, words: str) -> str:
+    """The figure as an image inside the page, with words for those who do not see it."""
     source = f"data:image/png;base64,{b64encode(png).decode()}"
     return f'<img alt="{escape(words)}" style="max-width:100%" src="{source}">'
 
 
-def _table(found, share, scores, marks, show) -> str:
-    """The pairs around the cut, easiest first; a dashed line is the cut."""
-    mark = [] if marks is None else [str(marks.name or "marked")]
-    heads = "".join(
-        f'<th scope="col" style="{SHORT}">{_text(name)}</th>'
-        for name in ["", str(scores.name or "score"), *mark, *show]
-    )
-    lines, above = [], "kept"
-    for pair_id, side, pair in found:
-        facts = [f"{scores[pair_id]:.3g}"]
-        facts += ["yes" if marks[pair_id] else "no"] if mark else []
-        cells = "".join(f'<td style="{SHORT}">{fact}</td>' for fact in facts)
+def _table(found, caption: str, facts: list, show) -> str:
+    """Pairs, one a row: `found` holds (id, side, pair), and a dashed line stands between the
+    sides; `facts` are the columns before the texts: (name, Series by pair id, numbers or texts)."""
+    names = ["", *(name for name, _ in facts), *show]
+    heads = "".join(f'<th scope="col" style="{SHORT}">{_text(name)}</th>' for name in names)
+    lines = []
+    for place, (pair_id, side, pair) in enumerate(found):
+        known = [values[pair_id] for _, values in facts]
+        known = [fact if isinstance(fact, str) else f"{fact:.3g}" for fact in known]
+        cells = "".join(f'<td style="{SHORT}">{fact}</td>' for fact in known)
         cells += "".join(f'<td style="{LONG}">{_text(_readable(pair[name]))}</td>' for name in show)
-        cut = CUT if side != above else ""
+        cut = CUT if place and side != found[place - 1][1] else ""
         lines.append(f'<tr style="{cut}"><th scope="row" style="{SHORT}">{side}</th>{cells}</tr>')
-        above = side
-    caption = f"{share:.0%} kept: the hardest of them, then the easiest that are dropped"
     return (
         f'<table style="{TABLE}"><caption style="text-align:left">{caption}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

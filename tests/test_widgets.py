@@ -197,3 +197,53 @@ def test_impossible_input_is_refused_at_once():
     with pytest.raises(TypeError, match="marks is int64; expected a boolean Series"):
         widgets.share_slider(SCORES, PAIRS, marks=FLIPPED.astype(int))
     assert plt.get_fignums() == []
+
+
+# The weight of alignment potential ---------------------------------------------------------------
+
+# The judge is surer of later pairs, of either label. The policy is decided on p9 (against the
+# label) and p8, and on no other: with a weight they go, and p5 and p4 come.
+EXPLICIT = pd.Series([(-1) ** n * (1.0 + n) for n in range(10)], index=IDS)
+IMPLICIT = pd.Series([0.1, 0.2] * 4 + [5.0, -9.0], index=IDS).sample(frac=1, random_state=1)
+
+
+def test_the_weight_brings_pairs_in_and_throws_others_out():
+    box = widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, marks=FLIPPED, show="chosen", rows=5)
+    slider, picture, table = parts(box)
+    assert slider.value == 1.0
+    assert table.rows == [
+        ["", "explicit", "implicit", "flipped", "chosen"],
+        ["in", "-6", "0.2", "no", "good 5"],
+        ["in", "5", "0.1", "no", "good 4"],
+        ["out", "-10", "-9", "yes", "good 9"],
+        ["out", "9", "5", "yes", "good 8"],
+    ]
+    assert table.caption.startswith("w = 1: 2 of 4 kept pairs are others")
+    before = picture.value
+    slider.value = 0.0
+    assert parts(box)[2].rows[1:] == [] and "0 of 4 kept" in parts(box)[2].caption
+    assert picture.value != before
+    assert Reader(picture.value).tags[0][1]["alt"].startswith("The two margins of each pair, with")
+    assert png_size(picture) == png_size(widgets.share_slider(SCORES, PAIRS).children[1])
+    assert plt.get_fignums() == []
+
+
+def test_the_weights_table_shows_the_foremost_and_a_line_between_in_and_out():
+    table = parts(widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=1, show="chosen"))[2]
+    assert [row[-1] for row in table.rows[1:]] == ["good 5", "good 9"]
+    cuts = ["dashed" in attributes["style"] for tag, attributes in table.tags
+            if tag == "tr" and "style" in attributes]  # fmt: skip
+    assert cuts == [False, True]
+
+
+def test_the_weights_slider_refuses_what_it_cannot_draw():
+    with pytest.raises(TypeError, match="scores as a pandas Series indexed by pair id, got list"):
+        widgets.weight_slider(EXPLICIT, [1.0], PAIRS)
+    with pytest.raises(ValueError, match=r"4 of 10 scored pairs are not in `pairs`: \['p6', 'p7'"):
+        widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS.select(range(6)))
+    with pytest.raises(ValueError, match="must hold the same pairs"):
+        widgets.weight_slider(EXPLICIT, IMPLICIT.iloc[:5], PAIRS)
+    with pytest.raises(ValueError, match="rows=0; expected a count"):
+        widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=0)
+    with pytest.raises(ValueError, match="keep=2.0"):
+        widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, keep=2.0)

@@ -4,6 +4,7 @@
     learning.py     learning_order: the margins of all pairs while training
     comparison.py   comparison, share_curve: experiments over several seeds
     kept.py         kept_and_dropped: what one share keeps
+    plane.py        margin_plane: alignment potential as lines over the two margins
     tokens.py       token_view, mask_view: single tokens as HTML, every text escaped
     common.py       colours and checks that they share; a figure as PNG
 """
@@ -13,6 +14,7 @@ from nbkit.plots.comparison import comparison, share_curve
 from nbkit.plots.figures import margins, training_trace, win_rates
 from nbkit.plots.kept import kept_and_dropped
 from nbkit.plots.learning import learning_order
+from nbkit.plots.plane import margin_plane
 from nbkit.plots.tokens import mask_view, token_view
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "comparison",
     "kept_and_dropped",
     "learning_order",
+    "margin_plane",
     "margins",
     "mask_view",
     "share_curve",

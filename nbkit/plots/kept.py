@@ -40,7 +40,7 @@ def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
     scores = _numbers(scores)
     share = _share(share)
     keep = easiest(scores, share)
-    marks = None if marks is None else _flags(marks, scores.index)
+    marks = None if marks is None else flags(marks, scores.index)
     if curve is not None:
         means = over_shares(curve, ["share"], "win_rate").set_index("share")["mean"].sort_index()
     axes = _panels(axes, 1 if curve is None else 2)
@@ -61,8 +61,8 @@ def _draw_scores(ax, scores, keep, marks) -> None:
         stacked=True,
         color=[KEPT, DROPPED],
         label=[
-            _describe("kept", kept, len(scores), marks),
-            _describe("dropped", dropped, len(scores), marks),
+            describe("kept", kept, len(scores), marks),
+            describe("dropped", dropped, len(scores), marks),
         ],
     )
     cut = kept.iloc[-1]
@@ -73,7 +73,8 @@ def _draw_scores(ax, scores, keep, marks) -> None:
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
 
 
-def _describe(word: str, part, total: int, marks) -> str:
+def describe(word: str, part, total: int, marks) -> str:
+    """Legend text of some of the pairs: how many, and the share of them with a mark."""
     text = f"{word} {len(part) / total:.0%}: {len(part):,} pairs"
     if marks is not None and len(part):
         text += f", {marks[part.index].mean():.0%} {marks.name or 'marked'}"
@@ -114,7 +115,8 @@ def _share(share) -> float:
     return float(share)  # easiest() takes an int for a count
 
 
-def _flags(marks, ids) -> pd.Series:
+def flags(marks, ids) -> pd.Series:
+    """The marks, if they are a boolean Series with a value for every id."""
     if not (isinstance(marks, pd.Series) and pd.api.types.is_bool_dtype(marks)):
         what = marks.dtype if isinstance(marks, pd.Series) else type(marks).__name__
         raise TypeError(f"marks is {what}; expected a boolean Series indexed by pair id.")

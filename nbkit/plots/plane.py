@@ -1,0 +1,91 @@
+"""Alignment potential as geometry: the plane of the two margins, cut by a line."""
+
+import warnings
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from nbkit.plots.common import GREY, PALETTE, current_axes
+from nbkit.plots.kept import DROPPED, KEPT, describe, flags
+from nbkit.scores import alignment_potential
+from nbkit.select import top
+
+MARKED = PALETTE[1]
+IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs lie far to the right
+
+
+def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
+    """The sizes of both margins of every pair, and the line above which pairs are kept.
+
+    Alignment potential M_AP = z(|explicit|) - weight * z(|implicit|) is the same along lines of
+    slope `weight`: with weight 0 they lie level and the explicit margin alone decides; the larger
+    the weight, the steeper they stand, and the more the implicit margin decides.
+
+    Parameters
+    ----------
+    explicit, implicit
+        Series by pair id, as for `nbkit.scores.alignment_potential`. A pair without one of them
+        (NaN) is not drawn.
+    weight
+        Price of the implicit margin, 0 or more.
+    keep
+        Share of the pairs to keep (a float), or their number (an int), highest M_AP first.
+    marks
+        Boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the legend
+        tells their share among kept and dropped pairs.
+
+    Returns
+    -------
+    matplotlib Axes
+        x: z(|implicit|), y: z(|explicit|), in standard deviations. The largest values of either
+        lie outside; the label of the x axis says how many pairs.
+    """
+    potential = alignment_potential(explicit, implicit, weight).dropna()
+    kept = top(potential, keep)
+    marks = None if marks is None else flags(marks, potential.index)
+    with warnings.catch_warnings():  # of a margin that is the same everywhere: said above
+        warnings.simplefilter("ignore")
+        judged = alignment_potential(explicit, implicit, 0.0)[potential.index]  # z(|explicit|)
+        reached = alignment_potential(implicit, explicit, 0.0)[potential.index]  # z(|implicit|)
+    ax = current_axes(ax)
+    for word, ids, color in (
+        ("dropped", potential.index.difference(kept), DROPPED),
+        ("kept", kept, KEPT),
+    ):
+        label = describe(word, potential.loc[ids], len(potential), marks)
+        ax.scatter(reached.loc[ids], judged.loc[ids], s=10, color=color, lw=0, label=label)
+    if marks is not None:
+        ids = potential.index[marks[potential.index]]
+        ax.scatter(reached.loc[ids], judged.loc[ids], s=14, color=MARKED, marker="x", lw=0.8,
+                   label=str(marks.name or "marked").replace("_", " "))  # fmt: skip
+    limits = _limits(reached), _limits(judged)
+    ax.set(xlim=limits[0], ylim=limits[1])
+    _draw_lines(ax, *limits, potential[kept[-1]], weight)
+    outside = int(((reached > limits[0][1]) | (judged > limits[1][1])).sum())
+    ax.set(
+        xlabel="z(|implicit margin|): how decided the policy is"
+        + (f"\n({outside:,} pairs lie outside)" if outside else ""),
+        ylabel="z(|explicit margin|): how sure the judge is",
+    )
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
+    return ax
+
+
+def _limits(values) -> tuple[float, float]:
+    low, high = values.min(), values.quantile(IN_SIGHT)
+    room = 0.05 * (high - low) or 1.0  # a margin that is the same everywhere is 0 everywhere
+    return low - room, high + room
+
+
+def _draw_lines(ax, xlim, ylim, cut: float, weight: float) -> None:
+    """The cut, and dotted lines of equal potential at some whole numbers."""
+    x, y = np.meshgrid(np.linspace(*xlim, 50), np.linspace(*ylim, 50))  # room for the labels
+    field = y - weight * x
+    levels = MaxNLocator(8, integer=True).tick_values(field.min(), field.max())
+    levels = levels[(levels > field.min()) & (levels < field.max())]
+    if len(levels):
+        lines = ax.contour(x, y, field, levels, colors=GREY, linestyles=":", linewidths=1, zorder=0)
+        ax.clabel(lines, fmt="%g", fontsize=8)
+    if field.min() < cut < field.max():
+        ax.contour(x, y, field, [cut], colors="0.2", linestyles="-", linewidths=1.5)
+    ax.plot([], [], color="0.2", label=f"w = {weight:g}: cut at M_AP = {cut:.2f}")
