@@ -155,6 +155,9 @@ def test_edited_pairs_are_a_selection(policy, pairs, prompts):
     run = nb.train_dpo(policy, turned, seed=0, progress=False, **TRAIN)
     expected = nb.preference_accuracy(run.policy, policy, pairs).value["accuracy"]
     assert edited.accuracy == pytest.approx(expected)
+    after, before = (nb.response_logprobs(p, pairs, progress=False) for p in (run.policy, policy))
+    shift = (after - before).chosen_logp.mean()
+    assert edited.chosen_shift == pytest.approx(shift, abs=1e-3)
     assert nb.gain(result, "turned labels", metric="reward").value == pytest.approx(
         edited.reward - full.reward
     )
@@ -266,7 +269,9 @@ def test_an_interrupted_comparison_trains_only_what_is_missing(
     pd.testing.assert_frame_equal(again, nb.compare(*where, world.reward, **given))
 
 
-@pytest.mark.parametrize("what", ["learning_rate", "sampling", "prompts", "held_out", "in_order"])
+@pytest.mark.parametrize(
+    "what", ["learning_rate", "sampling", "prompts", "held_out", "in_order", "reference"]
+)
 def test_what_changes_a_run_changes_what_is_kept(
     policy, pairs, selections, prompts, held_out, tmp_path, what
 ):
@@ -276,7 +281,8 @@ def test_what_changes_a_run_changes_what_is_kept(
     nb.compare(policy, cache=tmp_path, **given)
     kept = len(list(tmp_path.glob("*.parquet")))
     changes = dict(learning_rate=3e-3, sampling=dict(HOW, temperature=0.3), in_order=["few"],
-                   prompts=prompts["prompt"][8:16], held_out=held_out.select(range(9)))  # fmt: skip
+                   prompts=prompts["prompt"][8:16], held_out=held_out.select(range(9)),
+                   reference=nb.load_policy("world/medium", device="cpu"))  # fmt: skip
     given[what] = changes[what]
     by_cache, fresh = (nb.compare(policy, cache=c, **given) for c in (tmp_path, None))
     pd.testing.assert_frame_equal(by_cache, fresh)

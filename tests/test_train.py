@@ -14,6 +14,7 @@ from trl import DPOConfig, DPOTrainer
 
 import nbkit as nb
 from nbkit import world
+from nbkit.train import rows_that_fit, seed_list, updates
 from nbkit.train.callbacks import LogLastStep
 
 STEPS = dict(beta=0.5, learning_rate=1e-3, batch_size=4, log_every=1, progress=False, epochs=1)
@@ -109,6 +110,38 @@ def test_another_order_gives_other_steps(policy, pairs):
     )
     assert given != pytest.approx(turned, abs=1e-3)
     assert given != pytest.approx(shuffled, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        dict(),
+        dict(batch_size=5),
+        dict(epochs=1.5),
+        dict(batch_size=5, gradient_accumulation_steps=2, epochs=2),
+        dict(max_steps=3),
+    ],
+)
+def test_the_number_of_updates_is_known_before(policy, pairs, how):
+    settings = {**STEPS, **how}
+    run = nb.train_dpo(policy, pairs, **settings)
+    assert updates(len(pairs), **settings) == run.history.step.max()
+
+
+def test_rows_that_fit_are_those_that_are_trained_on(policy, pairs):
+    lengths = [p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)]
+    limit = sorted(lengths)[len(lengths) // 2]
+    rows = rows_that_fit(policy, pairs, limit)
+    assert rows == [row for row, length in enumerate(lengths) if length <= limit]
+    run = nb.train_dpo(policy, pairs, max_length=limit, max_steps=1, **STEPS)
+    assert run.trained_on == [pairs["id"][row] for row in rows]
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert seed_list(3) == [0, 1, 2] and seed_list((4, 2)) == [4, 2]
+    for seeds in (0, [], [1, 1]):
+        with pytest.raises(ValueError, match="expected a number, 1 or more, or distinct seeds"):
+            seed_list(seeds)
 
 
 def test_given_order_holds_in_every_epoch(policy, pairs):
