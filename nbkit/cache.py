@@ -60,9 +60,12 @@ class LogprobCache:
 
 def write_whole(table: pd.DataFrame, path: Path) -> None:
     """Write a parquet file such that nobody ever sees a part of it."""
-    unfinished = path.with_suffix(".tmp")
-    table.to_parquet(unfinished)
-    os.replace(unfinished, path)
+    unfinished = path.with_suffix(f".{uuid.uuid4().hex}.tmp")  # two writers must not share one
+    try:
+        table.to_parquet(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def hash_pair(pair: TokenPair) -> str:

@@ -17,10 +17,20 @@ from nbkit.models import Policy
 from nbkit.sampling import prompt_list, sample
 from nbkit.scores import log_ratios
 from nbkit.select import random_like
-from nbkit.train import reference_table, rows_that_fit, seed_list, train_dpo, updates
+from nbkit.tokens import tokenize_prompts
+from nbkit.train import (
+    reference_table,
+    rows_that_fit,
+    seed_list,
+    table_rows,
+    train_dpo,
+    updates,
+)
 from nbkit.workers import run_jobs
 
 BUDGETS = ("examples", "updates")
+# what `compare` gives to `train_dpo` itself
+OWN = {"seed", "order", "keep", "trace", "trace_every", "checkpoints", "copy_model"}
 SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 128}
 
 
@@ -64,8 +74,8 @@ def compare(
         held_out: pairs on which `accuracy` and the shifts of log-probs are measured.
         measures: name -> function of (prompt, response), averaged into a column of that name.
         sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, 128.
-        reference: DPO's reference; default the policy itself. Its log-prob table over `pairs` and
-            `held_out` will do as well, unless there are edited pairs, which it cannot hold.
+        reference: DPO's reference; default the policy itself, of a LoRA policy its base model. A
+            log-prob table over `pairs` and `held_out` will do, unless there are edited pairs.
         cache: folder in which every finished run is kept by content; the same call after an
             interruption trains only what is missing. The judge's verdicts are not kept: another
             judge needs no new training.
@@ -88,27 +98,37 @@ def compare(
             number; and what `train_dpo` and `sample` refuse.
     """
     seeds, prompts, budgets = seed_list(seeds), prompt_list(prompts), list(budgets)
-    _check(selections, budgets, in_order, reference)
-    length = training.get("max_length")
-    fit = pairs.select(rows_that_fit(policy, pairs, length))
-    how = {**SAMPLING, **(sampling or {})}
-    rows, runs = _plan(selections, fit, seeds, budgets, set(in_order), training)
+    _check(selections, budgets, in_order, reference, training)
+    length, how = training.get("max_length"), {**SAMPLING, **(sampling or {})}
 
-    known = length, progress
-    shared = reference_table(policy, reference, fit, *known)
+    def fitting(some):
+        return some.select(rows_that_fit(policy, some, length))
+
+    def table_of(some):
+        return reference_table(policy, reference, some, length, progress)
+
+    fit = fitting(pairs)
+    edited = {name: fitting(s) for name, s in selections.items() if isinstance(s, Dataset)}
+    rows, runs = _plan({**selections, **edited}, fit, seeds, budgets, set(in_order), training)
+    _try_judge(policy, prompts, judge, measures or {}, how)
+    known, known_edited = table_of(fit), {name: table_of(some) for name, some in edited.items()}
     watched = None
     if held_out is not None:
-        watched = held_out, reference_table(policy, reference, held_out, *known)
+        held_out = fitting(held_out)
+        watched = held_out, table_of(held_out)
+    common = None
+    if cache is not None:
+        asked = tokenize_prompts(policy.tokenizer, prompts), policy.tokenizer.eos_token_id
+        generation = policy.causal_lm.generation_config.to_dict()
+        common = hash_content(policy, policy, reference, asked, generation, how, held_out)
     jobs = []
     for run in runs.values():
-        edited = isinstance(selections.get(run.selection), Dataset)
-        table = reference_table(policy, reference, run.pairs, *known) if edited else shared
         file = None
         if cache is not None:
-            content = policy, reference, run.pairs, run.settings, run.answer_seed
-            content = hash_content(policy, *content, prompts, how, held_out)
+            content = hash_content(policy, common, run.pairs, run.settings, run.answer_seed)
             file = Path(cache) / f"{content}.parquet"
-        jobs.append((policy, run, table, prompts, how, watched, file))
+        table = known_edited.get(run.selection, known)
+        jobs.append((policy, run, table, prompts, how, watched, length, file))
     finished = dict.fromkeys(runs)
     for number, answers in run_jobs(
         _train_and_answer, jobs, workers, progress=progress, desc="comparing, runs"
@@ -132,7 +152,8 @@ def gain(
         results: from `compare`; results of several data sets may be concatenated, if each has its
             own seeds.
         selection: its name in `results`.
-        over: the other's name; "random" is the selection's own control, of equal size.
+        over: the other's name; "random" is the selection's own control, of equal size (full data,
+            for a selection of that size).
         metric: a column of `results`.
         budget: "examples" or "updates".
 
@@ -149,11 +170,14 @@ def gain(
     own = at[at.selection == selection].set_index("seed")
     if over != "random":
         return paired_gain(own[metric], by_seed.loc[own.index, over])
-    controls = own.pairs.map(_control_name)  # of each seed: a selection's size may differ
-    controls = controls.where(controls.isin(by_seed.columns), "full")  # of all pairs: full data
-    return paired_gain(own[metric], pd.Series(
-        {seed: by_seed.loc[seed, control] for seed, control in controls.items()}
-    ))  # fmt: skip
+    everything = at[at.selection == "full"].set_index("seed").pairs
+    baseline = {}
+    for seed, size in own.pairs.items():  # of each seed: a selection's size may differ
+        control = "full" if size == everything.get(seed) else _control_name(size)
+        if control not in by_seed:
+            raise ValueError(f"{selection!r} has no control {control!r} in these results.")
+        baseline[seed] = by_seed.loc[seed, control]
+    return paired_gain(own[metric], pd.Series(baseline))
 
 
 class _Run(NamedTuple):
@@ -218,11 +242,10 @@ def _control_name(size: int) -> str:
     return f"random {size}"
 
 
-def _train_and_answer(policy, run, table, prompts, how, watched, file) -> pd.DataFrame:
+def _train_and_answer(policy, run, table, prompts, how, watched, length, file) -> pd.DataFrame:
     """Column `response` [prompts], and what was measured on held-out pairs in every row."""
     if file is not None and file.exists():
         return pd.read_parquet(file)
-    length = run.settings.get("max_length")
     if run.pairs is not None:
         settings = dict(run.settings, reference=table, progress=False)
         policy = train_dpo(policy, run.pairs, **settings).policy
@@ -231,7 +254,7 @@ def _train_and_answer(policy, run, table, prompts, how, watched, file) -> pd.Dat
     if watched is not None:
         held_out, held_table = watched
         logps = response_logprobs(policy, held_out, max_length=length, progress=False)
-        d = log_ratios(logps, held_table.loc[logps.index])
+        d = log_ratios(logps, table_rows(held_table, logps.index))
         answers = answers.assign(
             accuracy=wins(d.chosen, d.rejected).mean(),
             chosen_shift=d.chosen.mean(),
@@ -260,12 +283,24 @@ def _verdicts(finished, prompts, judge, measures, tokenizer) -> dict[tuple, dict
     return verdicts
 
 
-def _check(selections, budgets, in_order, reference) -> None:
+def _try_judge(policy, prompts, judge, measures, how) -> None:
+    """Let the judge and the measures see one answer before hours of training."""
+    answer = sample(policy, prompts[:1], seed=0, progress=False, **how)
+    for function in (judge, *measures.values()):
+        rewards(function, prompts[:1], answer)
+
+
+def _check(selections, budgets, in_order, reference, training) -> None:
+    if own := OWN & set(training):
+        raise ValueError(f"{', '.join(sorted(own))}: set by the comparison itself.")
     for name, selection in selections.items():
         if name in ("before", "full", "baseline") or name.startswith("random "):
             raise ValueError(f"A selection is named {name!r}, which is the name of a control.")
         if not len(selection):
             raise ValueError(f"Selection {name!r} is empty: there is nothing to train on.")
+        ids = selection["id"] if isinstance(selection, Dataset) else selection
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"Selection {name!r} holds an id more than once.")
         if isinstance(selection, Dataset) and isinstance(reference, pd.DataFrame):
             raise ValueError(
                 f"Selection {name!r} is a data set of edited pairs, and the reference is a table "

@@ -81,14 +81,18 @@ def paired_gain(values: pd.Series, baseline: pd.Series, confidence: float = 0.95
     order): what the runs share, such as their data and the order of training, cancels.
 
     Raises:
-        ValueError: the two do not hold the same seeds once each.
+        ValueError: the two do not hold the same seeds once each, or lack a value.
     """
     if values.index.has_duplicates or set(values.index) != set(baseline.index):
         raise ValueError(
             f"Runs are paired by seed: got seeds {list(values.index)} and {list(baseline.index)}; "
             "expected the same ones, each once."
         )
-    return Gain(*seed_interval(values - baseline.loc[values.index], confidence), len(values))
+    differences = values - baseline.loc[values.index]
+    if differences.isna().any():
+        seeds = list(differences.index[differences.isna()])
+        raise ValueError(f"There is no value (NaN) for seeds {seeds}, so no difference either.")
+    return Gain(*seed_interval(differences, confidence), len(values))
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Peak:
     at_edge: float
 
     def __str__(self):
-        edge = f", at an end of the range in {self.at_edge:.0%}" if self.at_edge else ""
+        edge = f", at an end of the range in {self.at_edge:.0%}" if self.at_edge > 0 else ""
         return f"{self.value:.0%} [{self.low:.0%}, {self.high:.0%}]{edge}"
 
     __repr__ = __str__
@@ -137,6 +141,8 @@ def parabola_peak(curves: pd.DataFrame, confidence: float = 0.95) -> Peak:
     low, high = np.quantile(peaks, [(1 - confidence) / 2, (1 + confidence) / 2])
     value = _highest(places, heights.mean(axis=0)[None])[0]
     at_edge = np.isin(peaks, (places.min(), places.max())).mean()
+    if len(heights) < 2:  # one run has no interval
+        low = high = at_edge = np.nan
     return Peak(float(value), float(low), float(high), float(at_edge))
 
 

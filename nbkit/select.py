@@ -11,6 +11,7 @@ best: `order="given"` in `nbkit.train_dpo` trains in that order.
 from __future__ import annotations
 
 import random
+from numbers import Integral
 
 import pandas as pd
 
@@ -65,7 +66,7 @@ def both(*selections: list[str]) -> list[str]:
 def random_like(selection: list[str], pairs, seed: int = 0) -> list[str]:
     """As many pairs as `selection` has, drawn at random from all ids (of `pairs`, a Series, or a
     list): the control that every selection is compared with."""
-    ids = sorted(_ids(pairs))
+    ids = sorted(_ids(pairs))  # of a Series the scored ones
     if len(selection) > len(ids):
         raise ValueError(f"Cannot draw {len(selection)} pairs from {len(ids)}.")
     return random.Random(seed).sample(ids, len(selection))
@@ -108,7 +109,7 @@ def random_matched(
 
 def _ids(pairs) -> list[str]:
     if isinstance(pairs, (pd.Series, pd.DataFrame)):
-        return list(pairs.index)
+        return list(pairs.dropna().index)
     return list(pairs["id"]) if hasattr(pairs, "column_names") else list(pairs)
 
 
@@ -141,6 +142,8 @@ def _check_scores(scores):
 
 
 def _count(keep, available: int) -> int:
+    if isinstance(keep, Integral) and not isinstance(keep, bool):
+        keep = int(keep)  # NumPy's, too
     if isinstance(keep, bool) or not isinstance(keep, (int, float)):
         raise TypeError(f"keep={keep!r}; expected a share such as 0.5 or a count such as 800.")
     if isinstance(keep, float) and not 0 < keep <= 1:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import tiny
 import torch
 
 from nbkit import logprobs
-from nbkit.cache import LogprobCache, hash_pair, hash_weights
+from nbkit.cache import LogprobCache, hash_pair, hash_weights, write_whole
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy, add_lora, load_policy
 from nbkit.tokens import TokenPair, tokenize_pairs
@@ -298,3 +299,22 @@ def test_a_damaged_part_is_named(tmp_path, pairs):
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ValueError, match=f"{part.name}.*damaged.*[Dd]elete"):
         score(policy, pairs, tmp_path)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    table, failed = pd.DataFrame({"x": range(2000)}), []
+
+    def write():
+        for _ in range(60):
+            try:
+                write_whole(table, tmp_path / "same.parquet")
+            except OSError as error:
+                failed.append(error)
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        if (tmp_path / "same.parquet").exists():
+            assert len(pd.read_parquet(tmp_path / "same.parquet")) == 2000
+    assert not failed and [path.name for path in tmp_path.iterdir()] == ["same.parquet"]

@@ -224,6 +224,9 @@ def test_pairs_too_long_are_left_out_of_full_and_of_the_controls(policy, pairs, 
         (dict(prompts=[]), "no prompts"),
         (dict(judge=lambda p, r: math.nan), "The judge gave nan"),
         (dict(loss="dpop"), "loss='dpop'; expected one of"),
+        (dict(copy_model=False), "copy_model: set by the comparison itself"),
+        (dict(order="given", seed=9), "order, seed: set by the comparison itself"),
+        (dict(per_device_train_batch_size=4), "per_device_train_batch_size: use train_dpo's"),
     ],
 )
 def test_bad_arguments_are_named(policy, pairs, selections, prompts, change, message):
@@ -232,6 +235,45 @@ def test_bad_arguments_are_named(policy, pairs, selections, prompts, change, mes
                  **TRAIN)  # fmt: skip
     with pytest.raises(ValueError, match=message):
         nb.compare(policy, pairs, **{**given, **change})
+
+
+def test_a_pair_counts_once(policy, pairs, prompts):
+    with pytest.raises(ValueError, match="'twice' holds an id more than once"):
+        nb.compare(policy, pairs, {"twice": pairs["id"][:4] * 2}, prompts, world.reward, **TRAIN)
+
+
+def test_ids_are_text(policy, pairs, prompts):
+    rows = [dict(row, id=number) for number, row in enumerate(pairs)]
+    numbered = Dataset.from_list(rows)
+    with pytest.raises(ValueError, match="ids of the pairs must be text, got 0"):
+        nb.compare(policy, numbered, {}, prompts, world.reward, **TRAIN)
+    with pytest.raises(ValueError, match="ids of the pairs must be text, got 0"):
+        nb.scores.validation_loss(policy, numbered, **TRAIN)
+
+
+def test_a_bad_judge_is_found_before_any_training(policy, pairs, prompts, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        nb.compare(policy, pairs, {}, prompts, lambda p, r: 1 / 0, cache=tmp_path, **TRAIN)
+    with pytest.raises(ValueError, match="judge gave nan"):
+        nb.compare(policy, pairs, {}, prompts, world.reward, cache=tmp_path,
+                   measures={"odd": lambda p, r: float("nan")}, **TRAIN)  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_limit_holds_for_held_out_and_edited_pairs_too(policy, pairs, prompts, held_out):
+    lengths = [p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)]
+    limit = sorted(lengths)[len(lengths) // 2]
+    fits = sum(length <= limit for length in lengths)
+    turned = nb.flip_labels(pairs, pairs["id"])
+    result = nb.compare(
+        policy, pairs, {"turned": turned}, prompts, world.reward, held_out=held_out, seeds=1,
+        max_length=limit, max_steps=1, budgets=["examples"], sampling=HOW, progress=False, **TRAIN,
+    )  # fmt: skip
+    assert row(result, "turned", 0).pairs == row(result, "full", 0).pairs == fits < 40
+    table = nb.response_logprobs(policy, pairs, progress=False)
+    with pytest.raises(ValueError, match="reference table lacks 30 of the 30 pairs"):
+        nb.compare(policy, pairs, {}, prompts, world.reward, held_out=held_out, reference=table,
+                   seeds=1, max_steps=1, sampling=HOW, progress=False, **TRAIN)  # fmt: skip
 
 
 # --- interruption -------------------------------------------------------------------------------
@@ -331,6 +373,11 @@ def test_the_control_of_all_pairs_is_full_data():
     table = made_up().replace({"selection": {"easy": "flipped"}})
     table.loc[table.selection == "flipped", "pairs"] = 40
     assert nb.gain(table, "flipped").value == pytest.approx(0.025)
+
+
+def test_a_missing_control_is_said_and_not_replaced():
+    with pytest.raises(ValueError, match="'easy' has no control 'random 20'"):
+        nb.gain(made_up().query("selection != 'random 20'"), "easy")
 
 
 def test_each_seed_has_the_control_of_its_size():

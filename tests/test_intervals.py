@@ -98,6 +98,16 @@ def test_a_peak_at_an_end_is_said_to_be_there(curve, end):
     assert str(peak) == f"{end:.0%} [{end:.0%}, {end:.0%}], at an end of the range in 100%"
 
 
+def test_one_run_has_a_peak_and_no_interval():
+    peak = nb.parabola_peak(curves(0.62, runs=1))
+    assert peak.value == pytest.approx(0.62) and np.isnan([peak.low, peak.high, peak.at_edge]).all()
+
+
+def test_a_gain_without_a_value_is_refused():
+    with pytest.raises(ValueError, match=r"no value .NaN. for seeds \[1\]"):
+        nb.paired_gain(pd.Series([0.5, np.nan]), pd.Series([0.5, 0.6]))
+
+
 def test_parabola_needs_three_places_without_gaps():
     with pytest.raises(ValueError, match="got 2 columns and 0 missing"):
         nb.parabola_peak(curves(0.6)[[0.3, 0.5]])

@@ -32,7 +32,7 @@ def test_the_released_rule_and_the_papers_gap(margins, weight):
     shuffled = implicit.sample(frac=1, random_state=1)  # aligned by id
     sizes = [abs(x) for x in explicit], [abs(implicit[i]) for i in explicit.index]
     gap = [e - weight * m for e, m in zip(*sizes)]
-    rule = [e - weight * m for e, m in zip(*map(z, sizes))]
+    rule = [e - weight * m for e, m in zip(z(explicit), z(sizes[1]))]  # signed, against a size
     result = alignment_potential(explicit, shuffled, weight)
     assert result.to_numpy() == pytest.approx(rule)
     assert result.index.equals(explicit.index) and result.name == "alignment_potential"
@@ -49,20 +49,35 @@ def test_under_z_scores_units_cancel(margins):
     assert nb.rank_correlation(*raw).value < 0.99
 
 
-def test_signs_do_not_matter_here(margins):
+def test_the_sign_of_the_implicit_margin_does_not_matter(margins):
     explicit, implicit = margins
     turned = alignment_potential(explicit, -implicit)
     assert turned.equals(alignment_potential(explicit, implicit))
+
+
+def test_a_label_that_the_judge_contradicts_has_a_gap_but_no_rank_in_the_released_rule():
+    explicit = pd.Series({"right": 1.0, "weak": 0.2, "contradicted": -3.0})
+    implicit = pd.Series({"right": 0.5, "weak": 0.4, "contradicted": 0.45})
+    assert nb.select.top(alignment_potential(explicit, implicit), 3)[-1] == "contradicted"
+    gap = alignment_potential(explicit, implicit, standardize=False)
+    assert nb.select.top(gap, 1) == ["contradicted"]
 
 
 def test_at_policy_equal_to_reference_it_falls_back_to_the_judge_and_says_so():
     policy, pairs = nb.load_policy("world/small", device="cpu"), world.pairs(40, seed=1)
     table = nb.response_logprobs(policy, pairs, progress=False)
     explicit = nb.scores.explicit_margin(pairs)
-    with pytest.warns(UserWarning, match="implicit margin has the same size .* explicit margin al"):
+    with pytest.warns(UserWarning, match="implicit margin is the same .* explicit margin al"):
         score = alignment_potential(explicit, nb.scores.implicit_margin(table, table))
     assert score.notna().all()
-    assert nb.select.top(score, 0.4) == nb.select.top(explicit.abs(), 0.4)
+    assert nb.select.top(score, 0.4) == nb.select.top(explicit, 0.4)
+    again = nb.response_logprobs(policy, pairs, path="padded", budget=200, progress=False)
+    noise = nb.scores.implicit_margin(again, table)
+    assert 0 < noise.abs().max() < 1e-4  # rounding is no margin
+    with pytest.warns(UserWarning, match="is the same for every pair"):
+        assert alignment_potential(explicit, noise).equals(score)
+    with pytest.raises(ValueError, match="no weight to choose"):
+        nb.scores.residual_weight(explicit, noise)
     gap = alignment_potential(explicit, nb.scores.implicit_margin(table, table), standardize=False)
     assert gap.to_numpy() == pytest.approx(explicit.abs().to_numpy())
 
@@ -70,7 +85,7 @@ def test_at_policy_equal_to_reference_it_falls_back_to_the_judge_and_says_so():
 def test_a_margin_that_is_constant_but_for_rounding_is_constant(margins):
     explicit, _ = margins
     constant = pd.Series(0.1, index=explicit.index) + 1e-17 * explicit
-    with pytest.warns(UserWarning, match="same size for every pair"):
+    with pytest.warns(UserWarning, match="is the same for every pair"):
         assert alignment_potential(explicit, constant).notna().all()
 
 
@@ -82,7 +97,7 @@ def test_one_pair_or_missing_margins(margins):
     assert score.isna().sum() == 1 and np.isnan(score["p3"])
     rest = alignment_potential(explicit, implicit).drop("p3")
     known = z([abs(x) for i, x in implicit.items() if i != "p3"])
-    expected = np.array(z([abs(x) for x in explicit]))[explicit.index != "p3"] - known
+    expected = np.array(z(explicit))[explicit.index != "p3"] - known
     assert rest.to_numpy() == pytest.approx(expected)
 
 
@@ -141,8 +156,8 @@ def test_potential_and_bees_disagree_on_the_implicit_margin(margins):
 
 
 def test_at_the_residual_weight_the_potential_is_uncorrelated_with_the_implicit_margin(margins):
-    explicit, noise = margins
-    implicit = (explicit.abs() * 0.7 + noise.abs()).rename("implicit_margin")
+    explicit, noise = margins[0].abs(), margins[1]
+    implicit = (explicit * 0.7 + noise.abs()).rename("implicit_margin")
     weight = nb.scores.residual_weight(explicit, implicit.sample(frac=1, random_state=0))
     sizes = [abs(x) for x in explicit], [abs(x) for x in implicit]
     assert weight == pytest.approx(statistics.linear_regression(*map(z, sizes[::-1])).slope)
@@ -152,10 +167,10 @@ def test_at_the_residual_weight_the_potential_is_uncorrelated_with_the_implicit_
 
 
 def test_the_residual_weight_is_never_negative_and_needs_margins_that_vary(margins):
-    explicit, _ = margins
+    explicit = margins[0].abs()
     against = (10 - explicit.abs()).rename("implicit_margin")
     assert nb.scores.residual_weight(explicit, against) == 0
-    with pytest.raises(ValueError, match="same size for every pair .* no weight to choose"):
+    with pytest.raises(ValueError, match="is the same for every pair .* no weight to choose"):
         nb.scores.residual_weight(explicit, 0 * against)
     with pytest.raises(ValueError, match="must hold the same pairs"):
         nb.scores.residual_weight(explicit, against.drop("p3"))

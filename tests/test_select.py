@@ -1,5 +1,6 @@
 """Selections: order, ties, NaN, counts, and what is refused."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
@@ -109,6 +110,12 @@ def test_matched_control_when_lengths_tie_or_lack():
         select.random_matched(["a", "z"], same)
     with pytest.raises(ValueError, match="first: 'a'"):
         select.random_matched(["a"], same.astype(float).replace(7, float("nan")))
+
+
+def test_a_control_is_drawn_from_scored_pairs_and_counts_may_be_numpys():
+    scores = pd.Series([1.0, float("nan"), 2.0, 3.0], index=list("abcd"))
+    assert all("b" not in select.random_like(range(3), scores, seed) for seed in range(9))
+    assert select.easiest(scores, np.int64(2)) == ["a", "c"]
 
 
 def test_another_score_breaks_ties_in_the_same_direction():

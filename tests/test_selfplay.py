@@ -222,6 +222,10 @@ def test_conversations_lora_and_a_reward_model_as_judge(tmp_path):
         (dict(k=1), ValueError, "k=1; a best and a worst need 2"),
         (dict(judge=lambda p, r: 1.0), ValueError, "Round 1: to each of the 24 prompts all 3 answ"),
         (dict(prompts=[]), ValueError, "no prompts"),
+        (dict(copy_model=False), ValueError, "copy_model: set by the self-play itself"),
+        (dict(select=lambda pairs: []), ValueError, "No pair was selected, and there is no base"),
+        (dict(prompts=pd.DataFrame(dict(id=["a", "a"], prompt=["pet of mia ?", "toy of leo ?"]))),
+         ValueError, "prompts hold an id more than once"),
     ],
 )
 def test_what_cannot_be_played_is_said(policy, prompts, tmp_path, change, error, message):
@@ -237,6 +241,24 @@ def test_a_folder_of_another_self_play_is_refused(policy, prompts, whole, change
         list(selfplay.self_play(policy, prompts, world.reward, whole[1], **given))
     with pytest.raises(ValueError, match="holds a self-play"):
         list(selfplay.self_play(policy, prompts[1:], world.reward, whole[1], **ROUNDS))
+
+
+def test_a_base_set_of_an_earlier_self_play_needs_other_ids(policy, prompts, whole, tmp_path):
+    base = whole[0][0].base
+    with pytest.raises(ValueError, match="ids of the base set are those of this self-play's own"):
+        list(selfplay.self_play(policy, prompts, world.reward, tmp_path / "a", base=base, **ROUNDS))
+    renamed = base.map(lambda row: {"id": "old-" + row["id"]})
+    how = dict(ROUNDS, rounds=1, select=lambda pairs: [])  # nothing selected: the base stays
+    (only,) = selfplay.self_play(policy, prompts, world.reward, tmp_path / "b", base=renamed, **how)
+    assert only.base["id"][:] == renamed["id"][:]
+
+
+def test_prompts_may_bring_ids_of_any_kind(policy, tmp_path):
+    asked = pd.DataFrame(dict(id=[7, 8], prompt=["pet of mia ?", "toy of leo ?"]))
+    table = selfplay.answer(policy, asked, world.reward, 2, progress=False, **SAMPLING)
+    assert table.prompt_id.tolist() == ["7", "7", "8", "8"]
+    pairs = selfplay.best_and_worst(table, "r-")
+    assert set(pairs.id) <= {"r-7", "r-8"}
 
 
 # --- interruption -------------------------------------------------------------------------------

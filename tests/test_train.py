@@ -137,6 +137,12 @@ def test_rows_that_fit_are_those_that_are_trained_on(policy, pairs):
     assert run.trained_on == [pairs["id"][row] for row in rows]
 
 
+def test_a_policy_with_its_adapter_off_is_not_trained(pairs):
+    off = nb.add_lora(nb.load_policy("world/small", device="cpu"), 2).without_adapter()
+    with pytest.raises(ValueError, match="has its adapter switched off"):
+        nb.train_dpo(off, pairs, max_steps=1, **STEPS)
+
+
 def test_seeds_are_a_number_or_a_list():
     assert seed_list(3) == [0, 1, 2] and seed_list((4, 2)) == [4, 2]
     for seeds in (0, [], [1, 1]):

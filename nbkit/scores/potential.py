@@ -9,6 +9,8 @@ import pandas as pd
 
 from nbkit.scores.margins import common_pairs
 
+ROUNDING = 1e-4  # nats: two scorings of one model differ by less
+
 
 def alignment_potential(
     explicit: pd.Series, implicit: pd.Series, weight: float = 1.0, standardize: bool = True
@@ -16,11 +18,14 @@ def alignment_potential(
     """Alignment potential M_AP: the gap from the policy's margin to the judge's
     (arXiv 2503.01864).
 
-        standardize=True    z(|explicit|) - weight * z(|implicit|)    the authors' released rule
-        standardize=False       |explicit| - weight * |implicit|      the paper's gap
+        standardize=True    z(explicit) - weight * z(|implicit|)    the authors' released rule
+        standardize=False     |explicit| - weight * |implicit|      the paper's gap
 
-    where z(x) = (x - mean) / standard deviation over these pairs. The sizes of the margins enter,
-    not their signs: a policy that is sure of the wrong response counts as decided, too.
+    where z(x) = (x - mean) / standard deviation over these pairs. Of the implicit margin only the
+    size enters: a policy that is sure of the wrong response counts as decided, too. Of the
+    explicit margin the released rule keeps the sign, the paper's gap does not. They are the same
+    where the judge made the labels, as the paper's reward model did, and no margin is negative;
+    elsewhere the gap prefers pairs whose label the judge firmly *contradicts*.
 
     Args:
         explicit: margin of a judge or reward model, in its own units (`explicit_margin`).
@@ -36,9 +41,9 @@ def alignment_potential(
         the judge is surer than the policy, more is left to learn. `nbkit.select.top(m_ap, 0.4)` is
         the paper's selection. NaN where a margin is NaN.
 
-        A margin whose size is the same for every pair tells none from another: its z-score is 0,
-        with a warning. So it is with DPO's implicit margin at policy = reference, which is 0
-        everywhere: M_AP then ranks by the explicit margin alone.
+        A margin that is the same for every pair (up to the rounding of log-probs, 1e-4 nats) tells
+        none from another: its z-score is 0, with a warning. So it is with DPO's implicit margin
+        at policy = reference, which is 0 everywhere: M_AP then ranks by the explicit margin alone.
 
     Raises:
         ValueError: the margins are not of the same pairs, or the weight is negative.
@@ -48,15 +53,15 @@ def alignment_potential(
         raise ValueError(f"weight={weight!r}; expected a number, 0 or more.")
     judged, reached = explicit.abs(), implicit.abs()
     if standardize:
-        judged = _zscore(judged, "explicit", "the implicit margin alone")
-        reached = _zscore(reached, "implicit", "the explicit margin alone")
+        judged = _zscore(explicit, 0.0, "explicit", "the implicit margin alone")
+        reached = _zscore(reached, ROUNDING, "implicit", "the explicit margin alone")
     return (judged - weight * reached).rename("alignment_potential")
 
 
 def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
     """A weight for `alignment_potential` that needs no training run [ours; the paper leaves the
-    choice open]: the slope of the least-squares line from |implicit| to |explicit| in z-scores,
-    which is their Pearson correlation, and 0 if that is negative.
+    choice open]: the slope of the least-squares line from |implicit| to the explicit margin in
+    z-scores, which is their Pearson correlation, and 0 if that is negative.
 
     With it M_AP is the residual of that line: what the judge says beyond what the policy's margin
     would lead one to expect, uncorrelated with the size of the implicit margin. A smaller weight
@@ -68,10 +73,10 @@ def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
         ValueError: the margins are not of the same pairs, or one has the same size everywhere.
     """
     explicit, implicit = common_pairs(explicit, implicit)
-    slope = explicit.abs().corr(implicit.abs())
-    if pd.isna(slope):
+    slope = explicit.corr(implicit.abs())
+    if pd.isna(slope) or implicit.abs().std(ddof=0) < ROUNDING:
         raise ValueError(
-            "A margin has the same size for every pair (DPO's implicit margin has at policy = "
+            "A margin is the same for every pair (DPO's implicit margin has at policy = "
             "reference): there is no weight to choose. Warm the policy up first."
         )
     return max(0.0, float(slope))
@@ -111,11 +116,11 @@ def bees(
     return combined.where(first.notna() & second.notna()).rename("bees")
 
 
-def _zscore(values: pd.Series, name: str, instead: str) -> pd.Series:
+def _zscore(values: pd.Series, rounding: float, name: str, instead: str) -> pd.Series:
     spread = values.std(ddof=0)
-    if not spread > 1e-12 * max(1.0, values.abs().max()):
+    if not spread > max(rounding, 1e-12 * values.abs().max()):
         warnings.warn(
-            f"The {name} margin has the same size for every pair, so it cannot rank them: "
+            f"The {name} margin is the same for every pair, so it cannot rank them: "
             f"alignment potential falls back to {instead}. (DPO's implicit margin is 0 everywhere "
             "while the policy is its own reference: train a little first, or take "
             "`length_normalized_margin`.)",

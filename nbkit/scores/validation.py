@@ -57,10 +57,11 @@ def cross_fitted_losses(
         groups: column of `pairs`; pairs with the same value are never in different halves. By
             default the prompt. Name something wider where prompts ask about the same thing: a
             model that has seen a pair's neighbours makes the pair look easy.
-        points: average the loss over so many evaluation points during training, evenly spaced and
-            ending with the last step, as the released code does with five. 1: after training.
+        points: average the loss over at most so many evaluation points during training: every
+            ceil(updates / points) updates, and the last one. The released code takes five. 1:
+            after training.
         reference: DPO's reference, a policy or its log-prob table over `pairs`; default the
-            policy itself.
+            policy itself, of a LoRA policy its base model.
         cache: folder in which the losses of each finished model are kept by content. The same
             call after an interruption trains only the models that are missing.
         workers: processes that train at once (see `nbkit.workers`); on a GPU 1.
@@ -68,7 +69,8 @@ def cross_fitted_losses(
         **training: for `nbkit.train_dpo`: beta, learning_rate, epochs, lora, ...
 
     Returns:
-        DataFrame [pairs, 2 x splits] of DPO losses (nats; lower: easier), columns (split, half)
+        DataFrame [pairs, 2 x splits] of losses -log sigmoid(margin) (nats; lower: easier; margin
+        as `run.trace` has it: with `loss="simpo"` the length-normalised one), columns (split, half)
         named after the half that the model was trained on: NaN for the pairs of that half, and
         for pairs too long for the model (a warning names them).
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 
 from nbkit.cache import hash_content, write_whole
 from nbkit.models import Policy, load_policy
@@ -114,13 +115,16 @@ def self_play(
         ValueError: fewer than two responses a prompt; a folder that holds another self-play;
             nothing to learn from, because the judge found all answers to each prompt alike.
     """
+    if own := {"seed", "keep", "copy_model", "reference"} & set(training):
+        raise ValueError(f"{', '.join(sorted(own))}: set by the self-play itself.")
     if k < 2:
         raise ValueError(f"k={k}; a best and a worst need 2 or more responses to a prompt.")
     how, folder = {**SAMPLING, **(sampling or {})}, Path(folder)
     asked = with_ids(prompts)
     told = dict(training, how=how, k=k, evolve_share=evolve_share, weight=weight,
                 longest_ratio=longest_ratio, seed=seed)  # fmt: skip
-    _claim(folder, hash_content(policy, policy, asked.prompt.tolist(), base, told))
+    given = asked[["id", "prompt"]].to_dict("records")
+    _claim(folder, hash_content(policy, policy, given, base, told))
     how["progress"] = progress
 
     player = policy
@@ -147,17 +151,26 @@ def self_play(
                 "answers, or take a judge that tells answers apart."
             )
         pairs = _kept(here / "pairs", select_pairs, player, pairs, weight, select or most_potential)
-        chosen = Dataset.from_list(pairs.loc[pairs.selected, PAIR].to_dict("records"))
-        base = chosen if base is None else _joined(base, chosen)
+        base = _joined(base, pairs.loc[pairs.selected, PAIR])
         player = _trained(here / "policy", policy, base, seed=seed + number, progress=progress,
                           **training)  # fmt: skip
         yield Round(number, player, pd.concat([asked, evolved], ignore_index=True), pairs, base)
         asked = pd.concat([asked, fresh], ignore_index=True)
 
 
-def _joined(base: Dataset, chosen: Dataset) -> Dataset:
-    shared = [name for name in PAIR if name in base.column_names]
-    return concatenate_datasets([base.select_columns(shared), chosen.select_columns(shared)])
+def _joined(base: Dataset | None, selected: pd.DataFrame) -> Dataset:
+    """The base set with the selected pairs added, in the columns that both have."""
+    rows = [] if base is None else base.to_list()
+    shared = PAIR if base is None else [name for name in PAIR if name in base.column_names]
+    rows += selected.to_dict("records")
+    if not rows:
+        raise ValueError("No pair was selected, and there is no base set: nothing to train on.")
+    if clash := [id_ for id_, count in Counter(r["id"] for r in rows).items() if count > 1]:
+        raise ValueError(
+            f"{len(clash)} ids of the base set are those of this self-play's own pairs (one: "
+            f"{min(clash)!r}). Rename the ids of `base`, for example with a prefix."
+        )
+    return Dataset.from_list([{name: row[name] for name in shared} for row in rows])
 
 
 # --- what is kept on disk -----------------------------------------------------------------------

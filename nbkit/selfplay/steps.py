@@ -165,15 +165,21 @@ def select_pairs(policy, pairs, weight, select) -> pd.DataFrame:
 def most_promising(policy, pairs, asked, share, weight) -> pd.DataFrame:
     """The prompts to evolve: the share of those asked whose pairs have the most potential."""
     scored = score_pairs(policy, pairs, weight).set_index("prompt_id")
-    count = min(len(scored), max(1, round(share * len(asked))))
+    known = int(scored.alignment_potential.notna().sum())  # a pair too long has no score
+    count = min(known, max(1, round(share * len(asked))))
+    if not count:
+        return asked.iloc[:0]
     return asked.set_index("id").loc[top(scored.alignment_potential, count)].reset_index()
 
 
 def with_ids(prompts) -> pd.DataFrame:
     listed = prompt_list(prompts)
-    ids = prompts["id"] if isinstance(prompts, pd.DataFrame) and "id" in prompts else None
-    if ids is None:
-        ids = [f"p{number:05d}" for number in range(len(listed))]
+    columns = getattr(prompts, "column_names", None) or getattr(prompts, "columns", [])
+    ids = [f"p{number:05d}" for number in range(len(listed))]
+    if "id" in columns:
+        ids = [str(id_) for id_ in prompts["id"]]
+    if len(set(ids)) < len(ids):
+        raise ValueError("The prompts hold an id more than once; expected each id once.")
     return pd.DataFrame(dict(id=list(ids), prompt=listed, parent="", left_out=""))
 
 

@@ -7,7 +7,7 @@
     callbacks.py    progress, log, trace; checkpoints.py: where a run's state lies
 """
 
-from nbkit.train.dpo import Run, reference_table, train_dpo
+from nbkit.train.dpo import Run, reference_table, table_rows, train_dpo
 from nbkit.train.planning import rows_that_fit, seed_list, updates
 from nbkit.train.reward import RewardRun, train_reward_model
 
@@ -17,6 +17,7 @@ __all__ = [
     "reference_table",
     "rows_that_fit",
     "seed_list",
+    "table_rows",
     "train_dpo",
     "train_reward_model",
     "updates",

@@ -139,7 +139,7 @@ def train_dpo(
         if trace is not None:
             followed = _token_data(policy, trace, max_length)[0]["id"][:]
             table = reference_table(policy, reference, trace, *known)
-            trace_reference = _rows(table, followed)
+            trace_reference = table_rows(table, followed)
 
     learner = _learner(policy, copy_model, lora, seed)
     state, last = None, None
@@ -228,7 +228,7 @@ def reference_table(policy: Policy, reference, pairs, max_length=None, progress=
     return response_logprobs(reference, pairs, max_length=max_length, progress=progress)
 
 
-def _rows(table, ids):
+def table_rows(table, ids):
     """The rows of a reference table for `ids`, all of which it must have."""
     absent = [id_ for id_ in ids if id_ not in table.index]
     if absent:
@@ -240,7 +240,7 @@ def _rows(table, ids):
 
 
 def _with_reference(data, table):
-    table = _rows(table, data["id"][:])
+    table = table_rows(table, data["id"][:])
     for side in ("chosen", "rejected"):
         data = data.add_column(f"ref_{side}_logps", table[f"{side}_logp"].to_list())
     return data
@@ -248,6 +248,11 @@ def _with_reference(data, table):
 
 def _learner(policy, copy_model, lora, seed):
     """The policy that is trained. Fresh adapters start at random: `seed` decides."""
+    if not policy.adapter_enabled:
+        raise ValueError(
+            f"Policy {policy.name!r} has its adapter switched off, which is for a reference. Train "
+            "the policy with its adapter on, or the base model without one."
+        )
     if copy_model:
         policy = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.name)
     if not lora:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from nbkit.models import Policy
 from nbkit.tokens import split_unscored, tokenize_pairs
 
+OWN_NAMES = {"per_device_train_batch_size", "num_train_epochs", "dataloader_drop_last"}
+
 
 def updates(
     pairs: int,
@@ -19,7 +21,16 @@ def updates(
     **_,
 ) -> int:
     """Number of optimizer steps that `train_dpo` makes on so many pairs with these settings (of
-    which those that do not matter here are passed over)."""
+    which those that do not matter here are passed over).
+
+    Raises:
+        ValueError: TRL's own name for something that `train_dpo` has a name for.
+    """
+    if doubled := OWN_NAMES & set(_):
+        raise ValueError(
+            f"{', '.join(sorted(doubled))}: use train_dpo's batch_size, epochs, max_steps and "
+            "gradient_accumulation_steps, so that the number of updates is known."
+        )
     if max_steps > 0:
         return max_steps
     batches = math.ceil(pairs / batch_size)
@@ -27,7 +38,16 @@ def updates(
 
 
 def rows_that_fit(policy: Policy, pairs, max_length: int | None = None) -> list[int]:
-    """Rows of the pairs that `train_dpo` does not leave out, in order."""
+    """Rows of the pairs that `train_dpo` does not leave out, in order.
+
+    Raises:
+        ValueError: ids that are no text.
+    """
+    if len(pairs) and not isinstance(pairs[0]["id"], str):
+        raise ValueError(
+            f"The ids of the pairs must be text, got {pairs[0]['id']!r}. `nb.load_pairs` makes "
+            "them so."
+        )
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     _, left_out = split_unscored(token_pairs, max_length or policy.max_length)
     return [row for row, id_ in enumerate(pairs["id"]) if id_ not in left_out]
