@@ -201,9 +201,9 @@ def test_impossible_input_is_refused_at_once():
 
 # The weight of alignment potential ---------------------------------------------------------------
 
-# The judge is surer of later pairs, of either label. The policy is decided on p9 (against the
-# label) and p8, and on no other: with a weight they go, and p5 and p4 come.
-EXPLICIT = pd.Series([(-1) ** n * (1.0 + n) for n in range(10)], index=IDS)
+# The judge is surer of later pairs. The policy is decided on p9 (against the label) and p8, and on
+# no other: with a weight they go, and p5 and p4 come.
+EXPLICIT = pd.Series([1.0 + n for n in range(10)], index=IDS)
 IMPLICIT = pd.Series([0.1, 0.2] * 4 + [5.0, -9.0], index=IDS).sample(frac=1, random_state=1)
 
 
@@ -213,9 +213,9 @@ def test_the_weight_brings_pairs_in_and_throws_others_out():
     assert slider.value == 1.0
     assert table.rows == [
         ["", "explicit", "implicit", "flipped", "chosen"],
-        ["in", "-6", "0.2", "no", "good 5"],
+        ["in", "6", "0.2", "no", "good 5"],
         ["in", "5", "0.1", "no", "good 4"],
-        ["out", "-10", "-9", "yes", "good 9"],
+        ["out", "10", "-9", "yes", "good 9"],
         ["out", "9", "5", "yes", "good 8"],
     ]
     assert table.caption.startswith("w = 1: 2 of 4 kept pairs are others")

@@ -7,6 +7,7 @@
     difficulty.py notebook 03: learned step, Jaccard index by chance
     crossfit.py   notebook 03: the leak of a split, validation loss
     selective.py  notebook 04: equal updates, paired gain, peak of the parabola
+    potential.py  notebook 06: alignment potential, tie weight, residual weight
 """
 
 from nbkit.exercises.checking import Result
@@ -18,6 +19,11 @@ from nbkit.exercises.logprobs import (
     check_response_mask,
     check_sequence_logprob,
 )
+from nbkit.exercises.potential import (
+    check_alignment_potential,
+    check_residual_weight,
+    check_tie_weight,
+)
 from nbkit.exercises.selective import (
     check_equal_updates,
     check_paired_gain,
@@ -27,6 +33,7 @@ from nbkit.exercises.tour import check_easiest, check_win_rate
 
 __all__ = [
     "Result",
+    "check_alignment_potential",
     "check_displacement",
     "check_dpo_gradient_weight",
     "check_dpo_loss",
@@ -38,8 +45,10 @@ __all__ = [
     "check_learned_step",
     "check_paired_gain",
     "check_parabola_peak",
+    "check_residual_weight",
     "check_response_mask",
     "check_sequence_logprob",
+    "check_tie_weight",
     "check_validation_loss",
     "check_win_rate",
 ]

@@ -15,9 +15,9 @@ IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs li
 
 
 def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
-    """The sizes of both margins of every pair, and the line above which pairs are kept.
+    """Both margins of every pair, and the line above which pairs are kept.
 
-    Alignment potential M_AP = z(|explicit|) - weight * z(|implicit|) is the same along lines of
+    Alignment potential M_AP = z(explicit) - weight * z(|implicit|) is the same along lines of
     slope `weight`: with weight 0 they lie level and the explicit margin alone decides; the larger
     the weight, the steeper they stand, and the more the implicit margin decides.
 
@@ -37,16 +37,16 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
     Returns
     -------
     matplotlib Axes
-        x: z(|implicit|), y: z(|explicit|), in standard deviations. The largest values of either
-        lie outside; the label of the x axis says how many pairs.
+        x: z(|implicit|), y: z(explicit), in standard deviations. The most extreme values of
+        either lie outside; the label of the x axis says how many pairs.
     """
     potential = alignment_potential(explicit, implicit, weight).dropna()
     kept = top(potential, keep)
     marks = None if marks is None else flags(marks, potential.index)
     with warnings.catch_warnings():  # of a margin that is the same everywhere: said above
         warnings.simplefilter("ignore")
-        judged = alignment_potential(explicit, implicit, 0.0)[potential.index]  # z(|explicit|)
-        reached = alignment_potential(implicit, explicit, 0.0)[potential.index]  # z(|implicit|)
+        judged = alignment_potential(explicit, implicit, 0.0)[potential.index]  # z(explicit)
+        reached = alignment_potential(implicit.abs(), explicit, 0.0)[potential.index]
     ax = current_axes(ax)
     for word, ids, color in (
         ("dropped", potential.index.difference(kept), DROPPED),
@@ -61,18 +61,18 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
     limits = _limits(reached), _limits(judged)
     ax.set(xlim=limits[0], ylim=limits[1])
     _draw_lines(ax, *limits, potential[kept[-1]], weight)
-    outside = int(((reached > limits[0][1]) | (judged > limits[1][1])).sum())
+    outside = int((~(reached.between(*limits[0]) & judged.between(*limits[1]))).sum())
     ax.set(
         xlabel="z(|implicit margin|): how decided the policy is"
         + (f"\n({outside:,} pairs lie outside)" if outside else ""),
-        ylabel="z(|explicit margin|): how sure the judge is",
+        ylabel="z(explicit margin): how sure the judge is of the label",
     )
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
     return ax
 
 
 def _limits(values) -> tuple[float, float]:
-    low, high = values.min(), values.quantile(IN_SIGHT)
+    low, high = values.quantile([1 - IN_SIGHT, IN_SIGHT])
     room = 0.05 * (high - low) or 1.0  # a margin that is the same everywhere is 0 everywhere
     return low - room, high + room
 
