@@ -7,6 +7,7 @@
     difficulty.py notebook 03: learned step, Jaccard index by chance
     crossfit.py   notebook 03: the leak of a split, validation loss
     selective.py  notebook 04: equal updates, paired gain, peak of the parabola
+    margins.py    notebook 05: Bradley-Terry loss, margin per token, contradictions
     potential.py  notebook 06: alignment potential, tie weight, residual weight
 """
 
@@ -18,6 +19,11 @@ from nbkit.exercises.logprobs import (
     check_implicit_margin,
     check_response_mask,
     check_sequence_logprob,
+)
+from nbkit.exercises.margins import (
+    check_bradley_terry,
+    check_contradictions,
+    check_margin_per_token,
 )
 from nbkit.exercises.potential import (
     check_alignment_potential,
@@ -34,6 +40,8 @@ from nbkit.exercises.tour import check_easiest, check_win_rate
 __all__ = [
     "Result",
     "check_alignment_potential",
+    "check_bradley_terry",
+    "check_contradictions",
     "check_displacement",
     "check_dpo_gradient_weight",
     "check_dpo_loss",
@@ -43,6 +51,7 @@ __all__ = [
     "check_jaccard_by_chance",
     "check_leak",
     "check_learned_step",
+    "check_margin_per_token",
     "check_paired_gain",
     "check_parabola_peak",
     "check_residual_weight",
