@@ -236,6 +236,13 @@ def test_the_weights_table_shows_the_foremost_and_a_line_between_in_and_out():
     assert cuts == [False, True]
 
 
+def test_the_weights_slider_can_be_read_and_waits_for_release():
+    slider = widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS).children[0]
+    assert "weight of the implicit margin" in slider.description and "arrow keys" in slider.tooltip
+    assert slider.continuous_update is False
+    assert slider.style.description_width == "initial"
+
+
 def test_the_weights_slider_refuses_what_it_cannot_draw():
     with pytest.raises(TypeError, match="scores as a pandas Series indexed by pair id, got list"):
         widgets.weight_slider(EXPLICIT, [1.0], PAIRS)

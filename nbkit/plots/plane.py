@@ -65,7 +65,7 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
     ax.set(
         xlabel="z(|implicit margin|): how decided the policy is"
         + (f"\n({outside:,} pairs lie outside)" if outside else ""),
-        ylabel="z(explicit margin): how sure the judge is of the label",
+        ylabel="z(explicit margin):\nhow sure the judge is of the label",
     )
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
     return ax
