@@ -43,7 +43,7 @@ import torch
 torch.set_num_threads(1)  # models this small lose more to a second thread than they gain
 size = p.pick(quick="small", full="medium")
 policy = nb.load_policy(f"world/{size}", device="cpu")
-n, seeds = p.pick(quick=160, full=1600), p.pick(quick=[0, 1], full=list(range(5)))
+n, seeds = p.pick(quick=128, full=1600), p.pick(quick=[0, 1], full=list(range(5)))
 pairs = {seed: world.pairs(n, seed=seed) for seed in seeds}
 others = {seed: world.pairs(n, seed=500 + seed) for seed in seeds}
 
@@ -76,7 +76,7 @@ text.loc[against, ["prompt", "answer", "chosen", "rejected"]].join(prefers).rese
 # Somebody outside the policy scores both responses. There are three kinds of somebody:
 # **columns** of the data (here those of the judge who made the labels), **a function** that knows
 # the rules (a test, a verifier; here the true reward, which no method gets to see), and a
-# **learned** reward model. Predict: which of the three can be negative?
+# **learned** reward model. **Predict**: which of the three can be negative?
 
 # %%
 judge = {seed: nb.scores.explicit_margin(pairs[seed]) for seed in seeds}
@@ -305,7 +305,7 @@ def probes(fact):
     return [(change, *(world.compose(*parts, closing) for parts in two)) for change, *two in texts]
 
 # %%
-facts = world.facts().query("part == 'validation'").iloc[:: p.pick(quick=4, full=1)]
+facts = world.facts().query("part == 'validation'").iloc[:: p.pick(quick=8, full=1)]
 rows = [(fact.rung, fact.prompt, *probe) for fact in facts.itertuples() for probe in probes(fact)]
 probe = pd.DataFrame(rows, columns=["rung", "prompt", "change", "chosen", "rejected"])
 probe.index = probe.index.astype(str).rename("id")
@@ -388,7 +388,7 @@ corner += (y > 0).map({True: ", policy for", False: ", policy against"})
 example = np.minimum(x.abs(), y.abs()).groupby(corner).idxmax()
 example["both undecided"] = np.maximum(x.abs(), y.abs()).idxmin()
 read = text.loc[example, ["answer", "chosen", "rejected", "true_margin"]]
-read.assign(reward_model=x, policy=y).set_axis(example.index).round(2)
+read.assign(reward_model=x, policy=y).set_axis(list(example.index)).round(2)
 
 # %%
 def corners(seed, who):
@@ -429,12 +429,12 @@ reward model contradicts {wrong_if[LEARNED]}, the policy {wrong_if[BEFORE]}, the
 
 # %% [markdown]
 # ## 5 · What would each margin select?
-# Keep 40%, as the paper does. An explicit margin can be read in two ways: the **largest** ones, or
-# those of the largest **size**, as the formula $|r(y_w) - r(y_l)|$ says [P]; the released code
-# keeps the sign [R]. The paper's pairs are the reward model's own best response against its worst
-# [P], so there its margin is never negative, and the two are the same. Our labels come from another
-# judge, as in most public data. **Predict**: does the difference matter? And which implicit rule
-# keeps the most wrong labels?
+# Keep 40%, as the released code does [R]. An explicit margin can be read in two ways: the
+# **largest** ones, or those of the largest **size**, as the formula $|r(y_w) - r(y_l)|$ says [P];
+# the released code keeps the sign [R]. The paper's pairs are the reward model's own best response
+# against its worst [R], so there its margin is never negative, and the two are the same. Our
+# labels come from another judge, as in most public data. **Predict**: does the difference matter?
+# And which implicit rule keeps the most wrong labels?
 
 # %%
 def selections(seed):
@@ -616,19 +616,19 @@ judge's labels, wrong ones by size {kept["reward model, largest size"]}, by the 
 {kept["reward model, largest"]}, random {kept["random"]} |
 | A small implicit margin: much is left to learn [P] | wrong labels there: per token \
 {kept["policy per token, smallest size"]}, after DPO {kept["after DPO, smallest size"]} |
-| The two margins tell different things: why one is subtracted [P] | rank correlation of their \
-sizes {said(sizes)} |
+| The two margins tell different things, or one could not be subtracted [?] | rank correlation \
+of their sizes {said(sizes)} |
 | The implicit margin is per token, of the policy alone [R] | its correlation with the difference \
 in length is {length[BEFORE]}, summed {length["policy, summed"]} |
 
 {p.note}""")
 
 # %% [markdown]
-# **Differences from the paper.** Its reward model is a large one trained on human preferences, and
-# labels the pairs itself; ours is as small as the policy, learned from 1,600 noisy pairs, and reads
-# labels of another judge. Its texts are free, and length and quality are tied there. That DPO's
-# implicit reward is the better judge here is a property of this world, where a few exact tokens
-# decide: on real data, explicit reward models are reported to generalise better
+# **Differences from the paper.** Its reward model is a large one that labels the pairs itself [R];
+# ours is as small as the policy, learned from 1,600 noisy pairs, and reads labels of another
+# judge. Its texts are free, and length and quality are tied there. That DPO's implicit reward is
+# the better judge here is a property of this world, where a few exact tokens decide: on real data,
+# explicit reward models are reported to generalise better
 # ([2409.03650](https://arxiv.org/abs/2409.03650), [2507.07981](https://arxiv.org/abs/2507.07981)).
 #
 # ## In this chapter we saw
