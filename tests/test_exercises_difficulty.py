@@ -492,6 +492,11 @@ def test_a_case_is_drawn_again_until_it_tells_solutions_apart():
     assert case == (1,)  # 0 is its own double; at 1 the answers are 1, 2 and 3
 
 
+def test_solutions_that_never_differ_are_said_to_be_the_same():
+    with pytest.raises(RuntimeError, match="are two the same"):
+        checking.telling(None, lambda rng: (1,), lambda x: x, lambda x: x)
+
+
 # Stubs, odd answers, fresh cases -----------------------------------------------------------------
 
 

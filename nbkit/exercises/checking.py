@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+DRAWS = 1_000
 PASSED, FAILED, NOT_ATTEMPTED = "passed", "failed", "not attempted"
 
 
@@ -122,11 +123,12 @@ def same(answer, expected) -> bool:
 
 def telling(rng, draw: Callable, *solutions: Callable) -> tuple:
     """A case from `draw(rng)` by which all solutions, right and wrong, can be told apart."""
-    while True:
+    for _ in range(DRAWS):
         case = draw(rng)
         answers = [solution(*case) for solution in solutions]
         if not any(same(*two) for two in combinations(answers, 2)):
             return case
+    raise RuntimeError(f"In {DRAWS} draws no case told all solutions apart: are two the same?")
 
 
 # Reading answers ---------------------------------------------------------------------------------
