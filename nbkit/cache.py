@@ -93,6 +93,11 @@ def hash_weights(policy: Policy) -> str:
     return digest.hexdigest()[:32]
 
 
+def hash_pairs(policy: Policy, pairs: Dataset) -> dict[str, str]:
+    """`hash_pair` of each pair by its id."""
+    return {pair.id: hash_pair(pair) for pair in tokenize_pairs(policy.tokenizer, pairs)}
+
+
 def hash_content(policy: Policy, *parts) -> str:
     """Hash of all that decides a result: policies by their weights, pairs by their ids and their
     tokens under `policy`, log-prob tables by their values, anything else by its text."""
@@ -104,7 +109,7 @@ def _told(policy: Policy, part) -> str:
     if isinstance(part, Policy):
         return hash_weights(part)
     if isinstance(part, Dataset):
-        return repr([(p.id, hash_pair(p)) for p in tokenize_pairs(policy.tokenizer, part)])
+        return repr(hash_pairs(policy, part))
     if isinstance(part, pd.DataFrame):
         return repr(pd.util.hash_pandas_object(part).tolist())
     if isinstance(part, dict):

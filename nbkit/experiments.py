@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.cache import hash_content, write_whole
+from nbkit.cache import hash_content, hash_pairs, write_whole
 from nbkit.evaluate import rewards, wins
 from nbkit.intervals import Gain, paired_gain
 from nbkit.logprobs import response_logprobs
@@ -116,16 +116,19 @@ def compare(
     if held_out is not None:
         held_out = fitting(held_out)
         watched = held_out, table_of(held_out)
-    common = None
     if cache is not None:
         asked = tokenize_prompts(policy.tokenizer, prompts), policy.tokenizer.eos_token_id
         generation = policy.causal_lm.generation_config.to_dict()
         common = hash_content(policy, policy, reference, asked, generation, how, held_out)
+        prints = hash_pairs(policy, fit)
+        edited_prints = {name: hash_pairs(policy, some) for name, some in edited.items()}
     jobs = []
     for run in runs.values():
         file = None
         if cache is not None:
-            content = hash_content(policy, common, run.pairs, run.settings, run.answer_seed)
+            of = edited_prints.get(run.selection, prints)
+            told = None if run.pairs is None else [(id_, of[id_]) for id_ in run.pairs["id"]]
+            content = hash_content(policy, common, told, run.settings, run.answer_seed)
             file = Path(cache) / f"{content}.parquet"
         table = known_edited.get(run.selection, known)
         jobs.append((policy, run, table, prompts, how, watched, length, file))

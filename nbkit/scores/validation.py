@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nbkit.cache import hash_content, write_whole
+from nbkit.cache import hash_content, hash_pairs, write_whole
 from nbkit.models import Policy
 from nbkit.train import reference_table, rows_that_fit, seed_list, train_dpo, updates
 from nbkit.workers import run_jobs
@@ -86,6 +86,9 @@ def cross_fitted_losses(
     fit = pairs.select(rows_that_fit(policy, pairs, training.get("max_length")))
 
     jobs, columns = [], []
+    if cache is not None:
+        common = hash_content(policy, policy, reference, points, training)
+        prints = hash_pairs(policy, fit)
     for seed in seeds:
         half = folds(fit, seed, groups).to_numpy()
         for name in HALVES:
@@ -93,8 +96,8 @@ def cross_fitted_losses(
             scored = fit.select(np.flatnonzero(half != name))
             file = None
             if cache is not None:
-                content = policy, learned, scored, reference, points, seed, training
-                file = Path(cache) / f"{hash_content(policy, *content)}.parquet"
+                halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in (learned, scored)]
+                file = Path(cache) / f"{hash_content(policy, common, halves, seed)}.parquet"
             jobs.append((policy, learned, scored, table, points, seed, training, file))
             columns.append((seed, name))
     losses = dict.fromkeys(columns)  # in this order, whichever finishes first
