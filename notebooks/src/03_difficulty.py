@@ -115,7 +115,7 @@ ax = sns.lineplot(margins[list(four.values())].set_axis(list("1234"), axis=1),
                   palette="colorblind", dashes=False)  # fmt: skip
 ax.axhline(delta, color="0.45", linestyle=":")
 ax.set(xlabel="training step (updates)", ylabel="implicit margin m (β × nats)")
-ax.legend(title="pair (dotted: threshold)", frameon=False);
+ax.legend(title="pair (dotted:\nthreshold)", bbox_to_anchor=(1, 1), frameon=False);
 
 # %% [markdown]
 # **Predict** from the picture: which of the four have a learned step, which of these is the
