@@ -85,7 +85,7 @@ def test_the_easiest_of_200_pairs_by_a_5m_model_and_lora(tokenizer, shared_data)
     lengths = {p.id: p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)}
     some = set(sorted(lengths, key=lengths.get)[:200])
     few = pairs.filter(lambda row: row["id"] in some)
-    how = dict(seeds=1, lora=4, learning_rate=1e-3, batch_size=8, progress=False)
+    how = dict(seeds=1, lora=4, learning_rate=1e-3, batch_size=8, max_steps=4, progress=False)
     losses = nb.scores.cross_fitted_losses(policy, few, **how)
     assert len(losses) == 200 and (losses.notna().sum(axis=1) == 1).all()
     half = nb.scores.folds(few)
