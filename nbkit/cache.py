@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,18 @@ class LogprobCache:
         """Add a part. Several processes may write into one folder."""
         if len(rows):
             write_whole(rows, self.folder / f"{uuid.uuid4().hex}.parquet")
+
+
+def keep_table(file: Path | None, make: Callable[..., pd.DataFrame], *args, **kwargs):
+    """The table in `file`, or what `make(*args, **kwargs)` returns, which is kept there first.
+    Without a file nothing is kept."""
+    if file is not None and file.exists():
+        return pd.read_parquet(file)
+    table = make(*args, **kwargs)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(table, file)
+    return table
 
 
 def write_whole(table: pd.DataFrame, path: Path) -> None:

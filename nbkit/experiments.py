@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.cache import hash_content, hash_pairs, write_whole
+from nbkit.cache import hash_content, hash_pairs, keep_table
 from nbkit.evaluate import rewards, wins
 from nbkit.intervals import Gain, paired_gain
 from nbkit.logprobs import response_logprobs
@@ -20,6 +20,7 @@ from nbkit.select import random_like
 from nbkit.tokens import tokenize_prompts
 from nbkit.train import (
     reference_table,
+    refuse,
     rows_that_fit,
     seed_list,
     table_rows,
@@ -131,12 +132,12 @@ def compare(
             content = hash_content(policy, common, told, run.settings, run.answer_seed)
             file = Path(cache) / f"{content}.parquet"
         table = known_edited.get(run.selection, known)
-        jobs.append((policy, run, table, prompts, how, watched, length, file))
-    finished = dict.fromkeys(runs)
+        jobs.append((file, _train_and_answer, policy, run, table, prompts, how, watched, length))
+    finished, keys = {}, list(runs)
     for number, answers in run_jobs(
-        _train_and_answer, jobs, workers, progress=progress, desc="comparing, runs"
+        keep_table, jobs, workers, progress=progress, desc="comparing, runs"
     ):
-        finished[jobs[number][1].key] = answers
+        finished[keys[number]] = answers
     verdicts = _verdicts(finished, prompts, judge, measures or {}, policy.tokenizer)
     return pd.DataFrame([{**row, **verdicts[key]} for row, key in rows])
 
@@ -245,10 +246,8 @@ def _control_name(size: int) -> str:
     return f"random {size}"
 
 
-def _train_and_answer(policy, run, table, prompts, how, watched, length, file) -> pd.DataFrame:
+def _train_and_answer(policy, run, table, prompts, how, watched, length) -> pd.DataFrame:
     """Column `response` [prompts], and what was measured on held-out pairs in every row."""
-    if file is not None and file.exists():
-        return pd.read_parquet(file)
     if run.pairs is not None:
         settings = dict(run.settings, reference=table, progress=False)
         policy = train_dpo(policy, run.pairs, **settings).policy
@@ -263,9 +262,6 @@ def _train_and_answer(policy, run, table, prompts, how, watched, length, file) -
             chosen_shift=d.chosen.mean(),
             rejected_shift=d.rejected.mean(),
         )
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(answers, file)
     return answers
 
 
@@ -294,8 +290,7 @@ def _try_judge(policy, prompts, judge, measures, how) -> None:
 
 
 def _check(selections, budgets, in_order, reference, training) -> None:
-    if own := OWN & set(training):
-        raise ValueError(f"{', '.join(sorted(own))}: set by the comparison itself.")
+    refuse(training, OWN, "comparison")
     for name, selection in selections.items():
         if name in ("before", "full", "baseline") or name.startswith("random "):
             raise ValueError(f"A selection is named {name!r}, which is the name of a control.")

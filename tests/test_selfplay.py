@@ -266,7 +266,7 @@ def test_prompts_may_bring_ids_of_any_kind(policy, tmp_path):
 KILLED = """
 import os, signal, sys
 import nbkit as nb
-from nbkit import selfplay, world
+from nbkit import cache, selfplay, world
 from nbkit.selfplay import loop
 
 folder, where = sys.argv[1], int(sys.argv[2])
@@ -279,8 +279,8 @@ def die_in_time(before):
             os.kill(os.getpid(), signal.SIGKILL)
         return before(*args, **kwargs)
     return wrapped
-for step in ("write_whole", "train_dpo"):
-    setattr(loop, step, die_in_time(getattr(loop, step)))
+for module, step in ((cache, "write_whole"), (loop, "train_dpo")):
+    setattr(module, step, die_in_time(getattr(module, step)))
 policy = nb.load_policy("world/small", device="cpu")
 prompts = world.prompts(24, part="train")["prompt"][:]
 for _ in selfplay.self_play(policy, prompts, world.reward, folder, rounds=2, seed=3, k=3,

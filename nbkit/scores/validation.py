@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nbkit.cache import hash_content, hash_pairs, write_whole
+from nbkit.cache import hash_content, hash_pairs, keep_table
 from nbkit.models import Policy
-from nbkit.train import reference_table, rows_that_fit, seed_list, train_dpo, updates
+from nbkit.train import reference_table, refuse, rows_that_fit, seed_list, train_dpo, updates
 from nbkit.workers import run_jobs
 
 HALVES = ("A", "B")
@@ -80,8 +80,7 @@ def cross_fitted_losses(
     seeds = seed_list(seeds)
     if not (isinstance(points, int) and points > 0):
         raise ValueError(f"points={points!r}; expected a whole number, 1 or more.")
-    if own := {"seed", "trace", "trace_every", "checkpoints", "copy_model"} & set(training):
-        raise ValueError(f"{', '.join(sorted(own))}: set by the cross-fitting itself.")
+    refuse(training, {"seed", "trace", "trace_every", "checkpoints", "copy_model"}, "cross-fitting")
     table = reference_table(policy, reference, pairs, training.get("max_length"), progress)
     fit = pairs.select(rows_that_fit(policy, pairs, training.get("max_length")))
 
@@ -98,13 +97,15 @@ def cross_fitted_losses(
             if cache is not None:
                 halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in (learned, scored)]
                 file = Path(cache) / f"{hash_content(policy, common, halves, seed)}.parquet"
-            jobs.append((policy, learned, scored, table, points, seed, training, file))
+            jobs.append(
+                (file, _train_and_score, policy, learned, scored, table, points, seed, training)
+            )
             columns.append((seed, name))
     losses = dict.fromkeys(columns)  # in this order, whichever finishes first
     for number, result in run_jobs(
-        _train_and_score, jobs, workers, progress=progress, desc="cross-fitting, models"
+        keep_table, jobs, workers, progress=progress, desc="cross-fitting, models"
     ):
-        losses[columns[number]] = result
+        losses[columns[number]] = result["loss"]
     ids = pd.Index(pairs["id"][:], name="id")
     return pd.concat(losses, axis=1, names=["split", "half"]).reindex(ids)
 
@@ -140,18 +141,12 @@ def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
     return pd.Series([half_of[name] for name in names], index=index, name="half")
 
 
-def _train_and_score(policy, learned, scored, table, points, seed, training, file) -> pd.Series:
-    """Losses of the pairs `scored` under a policy trained on the pairs `learned`."""
-    if file is not None and file.exists():
-        return pd.read_parquet(file)["loss"]
+def _train_and_score(policy, learned, scored, table, points, seed, training) -> pd.DataFrame:
+    """Column `loss` of the pairs `scored` under a policy trained on the pairs `learned`."""
     spacing = -(-updates(len(learned), **training) // points)
     run = train_dpo(
         policy, learned, reference=table, seed=seed, trace=scored, trace_every=spacing,
         progress=False, **training,
     )  # fmt: skip
     trace = run.trace[run.trace.step > 0]
-    losses = np.logaddexp(0.0, -trace.margin).groupby(trace.id).mean().rename("loss")
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(losses.to_frame(), file)
-    return losses
+    return np.logaddexp(0.0, -trace.margin).groupby(trace.id).mean().to_frame("loss")

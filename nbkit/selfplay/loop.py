@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.cache import hash_content, write_whole
+from nbkit.cache import hash_content, keep_table
 from nbkit.models import Policy, load_policy
 from nbkit.selfplay.steps import (
     PAIR,
@@ -38,7 +38,7 @@ from nbkit.selfplay.steps import (
     select_pairs,
     with_ids,
 )
-from nbkit.train import train_dpo
+from nbkit.train import refuse, train_dpo
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,7 @@ def self_play(
         ValueError: fewer than two responses a prompt; a folder that holds another self-play;
             nothing to learn from, because the judge found all answers to each prompt alike.
     """
-    if own := {"seed", "keep", "copy_model", "reference"} & set(training):
-        raise ValueError(f"{', '.join(sorted(own))}: set by the self-play itself.")
+    refuse(training, {"seed", "keep", "copy_model", "reference"}, "self-play")
     if k < 2:
         raise ValueError(f"k={k}; a best and a worst need 2 or more responses to a prompt.")
     how, folder = {**SAMPLING, **(sampling or {})}, Path(folder)
@@ -194,13 +193,7 @@ def _claim(folder: Path, key: str) -> None:
 
 def _kept(file: Path, make: Callable, *args, **kwargs) -> pd.DataFrame:
     """The table in `file`.parquet, or what `make` returns, which is then kept there."""
-    file = file.with_suffix(".parquet")
-    if file.exists():
-        return pd.read_parquet(file).map(_plain)
-    table = make(*args, **kwargs)
-    file.parent.mkdir(exist_ok=True)
-    write_whole(table, file)
-    return table
+    return keep_table(file.with_suffix(".parquet"), make, *args, **kwargs).map(_plain)
 
 
 def _plain(value):

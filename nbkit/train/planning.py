@@ -53,6 +53,12 @@ def rows_that_fit(policy: Policy, pairs, max_length: int | None = None) -> list[
     return [row for row, id_ in enumerate(pairs["id"]) if id_ not in left_out]
 
 
+def refuse(training: dict, names: set[str], whose: str) -> None:
+    """Raise ValueError for arguments of `train_dpo` that a caller of it sets itself."""
+    if own := names & set(training):
+        raise ValueError(f"{', '.join(sorted(own))}: set by the {whose} itself.")
+
+
 def seed_list(seeds: int | Iterable[int]) -> list[int]:
     """Seeds from their number (0, 1, ...) or from a list of them.
 
