@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from nbkit.evaluate import rewards
 from nbkit.models import default_device, explain_load_error
-from nbkit.tokens import split_unscored, tokenize_pairs
+from nbkit.tokens import answer_to, plain_text, split_unscored, tokenize_pairs
 
 SIDES = ("chosen", "rejected")
 
@@ -64,9 +64,8 @@ class RewardModel:
 
     def many(self, prompts: Sequence, responses: Sequence[str], progress: bool = True):
         """Rewards, numpy array [n], of responses to prompts (strings or message lists)."""
-        prompts, answers = list(prompts), list(responses)
-        if prompts and not isinstance(prompts[0], str):
-            answers = [[{"role": "assistant", "content": text}] for text in answers]
+        prompts = list(prompts)
+        answers = [answer_to(*said) for said in zip(prompts, responses, strict=True)]
         ids = [str(number) for number in range(len(prompts))]
         rows = dict(id=ids, prompt=prompts, chosen=answers, rejected=answers)
         token_pairs = tokenize_pairs(self.tokenizer, Dataset.from_dict(rows))
@@ -168,17 +167,10 @@ def reward_scores(
 
 
 def _by_function(judge, pairs) -> pd.DataFrame:
-    scores = [rewards(judge, pairs["prompt"], map(_text, pairs[side])) for side in SIDES]
+    scores = [rewards(judge, pairs["prompt"], map(plain_text, pairs[side])) for side in SIDES]
     return _table(pairs["id"][:], *scores)
 
 
 def _table(ids, chosen, rejected) -> pd.DataFrame:
     columns = {"chosen_score": chosen, "rejected_score": rejected}
     return pd.DataFrame(columns, index=pd.Index(ids, name="id"))
-
-
-def _text(response) -> str:
-    """What a response says: itself, or the content of its messages."""
-    if isinstance(response, str):
-        return response
-    return "\n".join(message["content"] for message in response)

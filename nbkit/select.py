@@ -119,10 +119,10 @@ def _first(scores, keep, ties, ascending):
 
 
 def _ranked(scores, ascending, ties=None):
-    _check_scores(scores)
+    check_scores(scores)
     frame = scores.dropna().sort_index().to_frame("score")  # in id order: the sort is stable
     if ties is not None:
-        _check_scores(ties)
+        check_scores(ties)
         if absent := [id_ for id_ in frame.index if id_ not in ties.index]:
             raise ValueError(
                 f"ties lacks {len(absent)} of the scored pairs (first: {absent[0]!r})."
@@ -131,7 +131,8 @@ def _ranked(scores, ascending, ties=None):
     return frame.sort_values(list(frame), ascending=ascending, kind="stable")
 
 
-def _check_scores(scores):
+def check_scores(scores) -> None:
+    """Raise TypeError or ValueError unless these are scores: a Series with each pair id once."""
     if not isinstance(scores, pd.Series):
         raise TypeError(
             f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."

@@ -92,6 +92,16 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str
     return [tokenizer.decode([i]) for i in ids]
 
 
+def plain_text(said) -> str:
+    """What a prompt or a response says: itself, or the contents of its messages, line by line."""
+    return said if isinstance(said, str) else "\n".join(turn["content"] for turn in said)
+
+
+def answer_to(prompt, text: str):
+    """A response in the form of its prompt: text, or one message of the assistant."""
+    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+
+
 def common_prefix(a: list[int], b: list[int]) -> int:
     """Number of leading tokens that `a` and `b` share."""
     if b[: len(a)] == a:

@@ -8,11 +8,10 @@ from base64 import b64encode
 from html import escape
 
 import ipywidgets
-import pandas as pd
 
 from nbkit import plots
 from nbkit.scores import alignment_potential
-from nbkit.select import easiest, top
+from nbkit.select import check_scores, easiest, top
 
 STEP = 0.05  # of the share kept
 LONGEST = 400  # characters of one text in the table
@@ -161,10 +160,7 @@ def weight_slider(
 
 
 def _check(scores, pairs, show, rows) -> None:
-    if not isinstance(scores, pd.Series):
-        raise TypeError(
-            f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
-        )
+    check_scores(scores)
     if not hasattr(pairs, "column_names"):
         raise TypeError(f"Expected pairs as a datasets.Dataset, got {type(pairs).__name__}.")
     missing = [name for name in ("id", *show) if name not in pairs.column_names]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nbkit.plots.common import PALETTE
 from nbkit.plots.comparison import over_shares, share_curve
-from nbkit.select import easiest
+from nbkit.select import check_scores, easiest
 
 KEPT, DROPPED = PALETTE[2], "0.75"
 BINS = 40
@@ -98,10 +98,7 @@ def _draw_share(ax, means, share: float) -> None:
 
 def _numbers(scores) -> pd.Series:
     """The scores without NaN."""
-    if not isinstance(scores, pd.Series):
-        raise TypeError(
-            f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
-        )
+    check_scores(scores)
     if not pd.api.types.is_numeric_dtype(scores):
         raise TypeError(f"The scores are {scores.dtype}; expected numbers.")
     if not np.isfinite(scores).any():

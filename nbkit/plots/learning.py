@@ -6,6 +6,7 @@ import seaborn as sns
 
 from nbkit.plots.common import COLORS, current_axes, need_columns
 from nbkit.scores.difficulty import learned_step, margins_by_step
+from nbkit.select import check_scores
 
 # Orange: the policy leans to the rejected response; blue: to the chosen one.
 LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_cmap=True)
@@ -77,13 +78,7 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
 
 
 def _easiest_first(margins, scores) -> list:
-    if not isinstance(scores, pd.Series):
-        raise TypeError(
-            f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
-        )
-    if scores.index.has_duplicates:
-        twice = scores.index[scores.index.duplicated()][0]
-        raise ValueError(f"The scores hold pair {twice!r} more than once; expected each id once.")
+    check_scores(scores)
     table = pd.DataFrame({"score": scores.reindex(margins.index), "mean": margins.mean(axis=1)})
     table = table.dropna(subset="score").sort_index()
     if table.empty:

@@ -13,6 +13,7 @@ from nbkit.models import Policy
 from nbkit.sampling import prompt_list, sample
 from nbkit.scores import alignment_potential, explicit_margin, length_normalized_margin
 from nbkit.select import top
+from nbkit.tokens import answer_to, plain_text
 
 SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": 128}
 PAIR = ["id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"]
@@ -66,8 +67,9 @@ def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
     for prompt_id, group in answers.groupby("prompt_id", sort=False):
         best, worst = group.loc[group.reward.idxmax()], group.loc[group.reward.idxmin()]
         if best.reward > worst.reward:
-            texts = best.prompt, _as_in(best), _as_in(worst)
-            rows.append((prefix + prompt_id, prompt_id, *texts, best.reward, worst.reward))
+            chosen, rejected = (answer_to(best.prompt, row.response) for row in (best, worst))
+            rows.append((prefix + prompt_id, prompt_id, best.prompt, chosen, rejected,
+                         best.reward, worst.reward))  # fmt: skip
     return pd.DataFrame(rows, columns=["id", "prompt_id", *PAIR[1:]])
 
 
@@ -97,18 +99,18 @@ def evolve(
         raise ValueError(
             f"rewrite returned {len(prompts)} prompts for {len(parents)}; expected one for each."
         )
-    seen, reasons = {_text(prompt) for prompt in known}, []
+    seen, reasons = {plain_text(prompt) for prompt in known}, []
     for parent, child in zip(parents.prompt, prompts, strict=True):
-        sizes = sorted((len(_text(parent)), len(_text(child))))
-        if not _text(child).strip():
+        sizes = sorted((len(plain_text(parent)), len(plain_text(child))))
+        if not plain_text(child).strip():
             reasons.append("empty")
-        elif _text(child) in seen:
+        elif plain_text(child) in seen:
             reasons.append("asked before")
         elif sizes[1] > longest_ratio * sizes[0]:
             reasons.append(f"{sizes[1] / sizes[0]:.1f} times longer or shorter than its parent")
         else:
             reasons.append("")
-        seen.add(_text(child))
+        seen.add(plain_text(child))
     return pd.DataFrame(
         dict(id=[f"{id_}{suffix}" for id_ in parents.id], prompt=prompts, parent=list(parents.id),
              left_out=reasons)
@@ -126,8 +128,9 @@ def policy_rewriter(policy: Policy, instruction: str = INSTRUCTION, **sampling) 
     """
 
     def rewrite(prompts: list, seed: int) -> list:
-        orders = [instruction.format(prompt=_text(p, last=True)) for p in prompts]
         talks = bool(prompts) and not isinstance(prompts[0], str)
+        asked = [prompt[-1:] if talks else prompt for prompt in prompts]  # the last message
+        orders = [instruction.format(prompt=plain_text(said)) for said in asked]
         if talks:
             orders = [[{"role": "user", "content": order}] for order in orders]
         said = [text.strip() for text in sample(policy, orders, seed=seed, **sampling)]
@@ -181,16 +184,3 @@ def with_ids(prompts) -> pd.DataFrame:
     if len(set(ids)) < len(ids):
         raise ValueError("The prompts hold an id more than once; expected each id once.")
     return pd.DataFrame(dict(id=list(ids), prompt=listed, parent="", left_out=""))
-
-
-def _as_in(row):
-    """A response in the form of its prompt."""
-    if isinstance(row.prompt, str):
-        return row.response
-    return [{"role": "assistant", "content": row.response}]
-
-
-def _text(prompt, last=False) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(turn["content"] for turn in (prompt[-1:] if last else prompt))
