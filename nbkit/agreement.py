@@ -22,13 +22,13 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
     def spearman(x, y):
         return stats.spearmanr(x, y).statistic
 
-    if confidence is None:
-        return pd.Series(dict(value=spearman(*both.T), low=np.nan, high=np.nan, n=len(both)))
-    done = stats.bootstrap(
-        tuple(both.T), spearman, paired=True, vectorized=False, n_resamples=999,
-        confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),
-    )  # fmt: skip
-    low, high = done.confidence_interval
+    low = high = np.nan
+    if confidence is not None:
+        done = stats.bootstrap(
+            tuple(both.T), spearman, paired=True, vectorized=False, n_resamples=999,
+            confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),
+        )  # fmt: skip
+        low, high = done.confidence_interval
     return pd.Series(dict(value=spearman(*both.T), low=low, high=high, n=len(both)))
 
 

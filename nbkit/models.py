@@ -146,25 +146,17 @@ def load_policy(
         ValueError: weights that are not safetensors, are damaged or lack tensors; a model that
             needs remote code. nbkit runs neither pickles nor code from a hub.
     """
-    device = torch.device(device) if device is not None else default_device()
-    if dtype is None:
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    device, dtype = where_and_how(device, dtype)
     source = _resolve(str(name))
     options = dict(revision=revision, trust_remote_code=False)
-    model_options = dict(
-        options, dtype=dtype, use_safetensors=True, attn_implementation=attn_implementation
-    )
+    model_options = dict(options, dtype=dtype, attn_implementation=attn_implementation)
     try:
         if (Path(source) / "adapter_config.json").is_file():
             model, tokenizer = _load_adapter(Path(source), options, model_options)
         else:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             AutoConfig.from_pretrained(source, **options)  # a clear error before any download
-            model, info = AutoModelForCausalLM.from_pretrained(
-                source, output_loading_info=True, **model_options
-            )
-            if missing := sorted(info["missing_keys"]):  # transformers has made them up
-                raise ValueError(f"its weights lack {len(missing)} tensors (first: {missing[0]})")
+            model = load_complete(AutoModelForCausalLM, source, **model_options)
     except (OSError, ValueError, SafetensorError) as error:
         raise explain_load_error(str(name), source, error) from error
     return Policy(model.to(device), tokenizer, name=str(name))
@@ -194,6 +186,23 @@ def unwrapped(model: torch.nn.Module) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
+def where_and_how(device, dtype) -> tuple[torch.device, torch.dtype | str]:
+    """Device and dtype to load a model with; see `load_policy` for the defaults."""
+    device = torch.device(device) if device is not None else default_device()
+    return device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+
+def load_complete(auto_class, source: str | Path, **options) -> PreTrainedModel:
+    """A model of one of transformers' Auto classes, from safetensors; ValueError for weights that
+    lack tensors, which transformers would make up."""
+    model, info = auto_class.from_pretrained(
+        source, use_safetensors=True, output_loading_info=True, **options
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"its weights lack {len(missing)} tensors (first: {missing[0]})")
+    return model
+
+
 def default_device() -> torch.device:
     """CUDA if there is one, then Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
@@ -214,7 +223,10 @@ def _load_adapter(folder: Path, options, model_options):
         raise ValueError('adapter_config.json names no base model ("base_model_name_or_path")')
     own = (folder / "tokenizer_config.json").is_file()
     tokenizer = AutoTokenizer.from_pretrained(str(folder) if own else base, **options)
-    return AutoPeftModelForCausalLM.from_pretrained(str(folder), **model_options), tokenizer
+    model = AutoPeftModelForCausalLM.from_pretrained(
+        str(folder), use_safetensors=True, **model_options
+    )
+    return model, tokenizer
 
 
 def _resolve(name: str) -> str:

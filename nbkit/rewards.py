@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from nbkit.evaluate import rewards
-from nbkit.models import default_device, explain_load_error
+from nbkit.models import explain_load_error, load_complete, where_and_how
 from nbkit.tokens import answer_to, plain_text, split_unscored, tokenize_pairs
 
 SIDES = ("chosen", "rejected")
@@ -107,17 +107,13 @@ def load_reward_model(
 ) -> RewardModel:
     """Load a reward model: a folder with a saved sequence classifier, or a hub id such as
     "Skywork/Skywork-Reward-V2-Qwen3-0.6B". Arguments and errors as of `nbkit.load_policy`."""
-    device = torch.device(device) if device is not None else default_device()
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    device, dtype = where_and_how(device, dtype)
     options = dict(revision=revision, trust_remote_code=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            name, num_labels=1, dtype=dtype, use_safetensors=True, output_loading_info=True,
-            **options,
-        )  # fmt: skip
-        if missing := sorted(info["missing_keys"]):  # such as the head of a language model
-            raise ValueError(f"its weights lack {len(missing)} tensors (first: {missing[0]})")
+        model = load_complete(  # a language model lacks the head
+            AutoModelForSequenceClassification, name, num_labels=1, dtype=dtype, **options
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise explain_load_error(str(name), str(name), error) from error
     return RewardModel(model.to(device), tokenizer, name=str(name))

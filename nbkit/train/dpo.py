@@ -17,7 +17,7 @@ from nbkit.models import Policy, add_lora
 from nbkit.tokens import split_unscored, tokenize_pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint
-from nbkit.train.trainers import LOSSES, make_trainer, strip
+from nbkit.train.trainers import LOSSES, make_trainer, shared_options, strip
 
 HISTORY = {
     "step": "step", "epoch": "epoch", "loss": "loss", "rewards/margins": "margin",
@@ -155,14 +155,14 @@ def train_dpo(
     options = dict(
         output_dir=str(state or scratch.name), beta=beta,
         save_strategy="steps" if state else "no", save_steps=checkpoint_every, save_total_limit=2,
-        learning_rate=learning_rate, num_train_epochs=epochs, max_steps=max_steps,
-        per_device_train_batch_size=batch_size, warmup_steps=warmup_steps,
-        lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
-        max_grad_norm=max_grad_norm, adam_beta2=adam_beta2, weight_decay=weight_decay, seed=seed,
-        data_seed=seed, train_sampling_strategy="sequential" if order == "given" else "random",
-        max_length=max_length, logging_steps=log_every, use_cpu=policy.device.type == "cpu",
-        bf16=policy.dtype == torch.bfloat16,
-        dataloader_pin_memory=policy.device.type == "cuda",
+        max_steps=max_steps, max_length=max_length, adam_beta2=adam_beta2,
+        weight_decay=weight_decay,
+        train_sampling_strategy="sequential" if order == "given" else "random",
+        **shared_options(
+            policy, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size,
+            schedule=schedule, warmup_steps=warmup_steps, max_grad_norm=max_grad_norm, seed=seed,
+            log_every=log_every,
+        ),
     )  # fmt: skip
     options.update(trl_options)
     trainer = make_trainer(
@@ -205,11 +205,17 @@ def kept_rows(pairs, keep):
     return pairs.select([where[id_] for id_ in keep])
 
 
-def _token_data(policy, pairs, max_length):
-    """Data set of token ids as TRL's trainers want it, and the pairs that do not fit."""
+def fitting_pairs(policy, pairs, max_length):
+    """Tokens of the pairs to train on, and id -> reason of those that do not fit."""
     fit, left_out = split_unscored(tokenize_pairs(policy.tokenizer, pairs), max_length)
     if not fit:
         raise ValueError(f"No pair is left to train on, of {len(pairs)} given. {left_out}")
+    return fit, left_out
+
+
+def _token_data(policy, pairs, max_length):
+    """Data set of token ids as TRL's trainers want it, and the pairs that do not fit."""
+    fit, left_out = fitting_pairs(policy, pairs, max_length)
     columns = {
         "id": [p.id for p in fit],
         "prompt_ids": [p.prompt for p in fit],

@@ -12,13 +12,11 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
 from nbkit.models import Policy
-from nbkit.rewards import RewardModel
-from nbkit.tokens import split_unscored, tokenize_pairs
+from nbkit.rewards import SIDES, RewardModel
 from nbkit.train.callbacks import LogLastStep, Progress
-from nbkit.train.dpo import kept_rows
-from nbkit.train.trainers import make_reward_trainer
+from nbkit.train.dpo import fitting_pairs, kept_rows
+from nbkit.train.trainers import make_reward_trainer, shared_options
 
-SIDES = ("chosen", "rejected")
 HISTORY = ["step", "epoch", "loss", "accuracy", "margin"]
 
 
@@ -82,9 +80,7 @@ def train_reward_model(
             to train on.
     """
     pairs, max_length = kept_rows(pairs, keep), max_length or policy.max_length
-    fit, left_out = split_unscored(tokenize_pairs(policy.tokenizer, pairs), max_length)
-    if not fit:
-        raise ValueError(f"No pair is left to train on, of {len(pairs)} given. {left_out}")
+    fit, left_out = fitting_pairs(policy, pairs, max_length)
     data = Dataset.from_dict(
         {f"{side}_ids": [p.prompt + getattr(p, side) for p in fit] for side in SIDES}
     )
@@ -93,12 +89,11 @@ def train_reward_model(
     with tempfile.TemporaryDirectory(prefix="nbkit-") as scratch:
         trainer = make_reward_trainer(
             model, policy.tokenizer, data, callbacks, output_dir=scratch, save_strategy="no",
-            learning_rate=learning_rate, num_train_epochs=epochs, max_grad_norm=max_grad_norm,
-            per_device_train_batch_size=batch_size, warmup_steps=warmup_steps, seed=seed,
-            data_seed=seed, max_length=None, logging_steps=log_every,
-            lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
-            use_cpu=policy.device.type == "cpu", bf16=policy.dtype == torch.bfloat16,
-            dataloader_pin_memory=policy.device.type == "cuda", **trl_options,
+            max_length=None, **{**shared_options(
+                policy, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size,
+                schedule=schedule, warmup_steps=warmup_steps, max_grad_norm=max_grad_norm,
+                seed=seed, log_every=log_every,
+            ), **trl_options},
         )  # fmt: skip
         trainer.train()
     history = pd.DataFrame(trainer.state.log_history)

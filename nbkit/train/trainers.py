@@ -21,6 +21,25 @@ LOSSES = {"sigmoid": "sigmoid", "ipo": "ipo", "hinge": "hinge", "slic": "hinge",
 LOGITS_BYTES = 2**28
 
 
+# of every trainer: our own bar, and nothing written, sent or recomputed that was not asked for
+QUIET = dict(bf16=False, activation_checkpointing=False, disable_tqdm=True, report_to="none")
+
+
+def shared_options(
+    policy, *, learning_rate, epochs, batch_size, schedule, warmup_steps, max_grad_norm, seed,
+    log_every,
+) -> dict:  # fmt: skip
+    """nbkit's names of a training's settings as fields of transformers' TrainingArguments."""
+    return dict(
+        learning_rate=learning_rate, num_train_epochs=epochs, warmup_steps=warmup_steps,
+        per_device_train_batch_size=batch_size, max_grad_norm=max_grad_norm, seed=seed,
+        data_seed=seed, logging_steps=log_every, use_cpu=policy.device.type == "cpu",
+        lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
+        bf16=policy.dtype == torch.bfloat16,
+        dataloader_pin_memory=policy.device.type == "cuda",
+    )  # fmt: skip
+
+
 def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **options):
     """A TRL trainer for `loss`.
 
@@ -33,10 +52,7 @@ def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **opti
         simpo_gamma: SimPO's target margin.
         **options: fields of TRL's DPOConfig, or of its CPOConfig for SimPO.
     """
-    options = dict(
-        dict(bf16=False, activation_checkpointing=False, disable_tqdm=True, report_to="none"),
-        loss_type=LOSSES[loss], **options,
-    )  # fmt: skip
+    options = {**QUIET, "loss_type": LOSSES[loss], **options}
     if loss == "simpo":
         config = CPOConfig(
             simpo_gamma=simpo_gamma, cpo_alpha=0.0, remove_unused_columns=False, **options
@@ -61,10 +77,7 @@ def make_reward_trainer(model, tokenizer, data, callbacks, **options):
         callbacks: of transformers' trainer.
         **options: fields of TRL's RewardConfig.
     """
-    config = RewardConfig(**{
-        "bf16": False, "activation_checkpointing": False, "disable_tqdm": True,
-        "report_to": "none", "disable_dropout": True, **options,
-    })  # fmt: skip
+    config = RewardConfig(**{**QUIET, "disable_dropout": True, **options})
     trainer = RewardTrainer(
         model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=callbacks
     )
