@@ -156,6 +156,14 @@ def test_the_first_steps_are_bradley_terrys():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_reward_model_starts_with_the_policys_body(family):
+    policy = tiny.policy(family)
+    body = policy.model.base_model.state_dict()
+    start = _classifier(policy, seed=0).base_model.state_dict()
+    assert body.keys() == start.keys() and all(torch.equal(body[k], start[k]) for k in body)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_reward_model_learns_its_pairs_and_leaves_the_policy_alone(family):
     policy, pairs = tiny.policy(family), tiny.text_pairs()
     before = {k: v.clone() for k, v in policy.model.state_dict().items()}
