@@ -80,7 +80,7 @@ WRONG_POTENTIALS = [
     ),
     (
         lambda e, i, w: _z(np.abs(e)) - w * _z(np.abs(i)),
-        "This is the rule with bars around the explicit margin, too: the script keeps its sign, so "
+        "This is the rule with bars around the explicit margin, too: the script has none there, so "
         "that pairs whose label the judge contradicts come last.",
     ),
     (
@@ -91,6 +91,11 @@ WRONG_POTENTIALS = [
     (
         lambda e, i, w: e - w * np.abs(i),
         "This is a gap in mixed units: standardise both first.",
+    ),
+    (
+        lambda e, i, w: np.abs(e) - w * np.abs(i),
+        "This is the plain gap, with bars and in mixed units: standardise both, and keep the "
+        "explicit margin's sign.",
     ),
     (
         lambda e, i, w: e / e.std() - w * np.abs(i) / np.abs(i).std(),
@@ -227,7 +232,7 @@ WRONG_WEIGHTS = [
     ),
     (
         lambda e, i: max(0.0, _correlation(np.abs(e), np.abs(i))),
-        "The explicit margin lost its sign: the script's score keeps it.",
+        "The explicit margin lost its sign: the script's score has no bars around it.",
     ),
     (
         lambda e, i: max(0.0, _slope(e, np.abs(i))),
@@ -258,6 +263,11 @@ RESIDUAL_WEIGHT = Exercise(
         Mistake(
             "Right where the correlation is positive: a weight is never below 0.",
             lambda answer, expected, *case: expected == 0 and answer < 0,
+        ),
+        Mistake(
+            "Right where the correlation is positive: where it is negative the weight is 0, not "
+            "the correlation's size.",
+            lambda answer, expected, *case: expected == 0 and answer > 0,
         ),
     ],
 )

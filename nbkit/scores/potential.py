@@ -22,10 +22,11 @@ def alignment_potential(
         standardize=False     |explicit| - weight * |implicit|      the paper's gap
 
     where z(x) = (x - mean) / standard deviation over these pairs. Of the implicit margin only the
-    size enters: a policy that is sure of the wrong response counts as decided, too. Of the
-    explicit margin the released rule keeps the sign, the paper's gap does not. They are the same
-    where the judge made the labels, as the paper's reward model did, and no margin is negative;
-    elsewhere the gap prefers pairs whose label the judge firmly *contradicts*.
+    size enters: a policy that is sure of the wrong response counts as decided, too. The released
+    rule has no bars around the explicit margin, and needs none: it is the highest minus the lowest
+    score that the reward model gave to the sampled responses, never negative. Where the labels are
+    somebody else's it can be: the rule then keeps the sign [our reading], while the gap prefers
+    pairs whose label the judge firmly *contradicts*.
 
     Args:
         explicit: margin of a judge or reward model, in its own units (`explicit_margin`).
