@@ -3,38 +3,14 @@
 import re
 from html.parser import HTMLParser
 
-import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.display import HTML
+from matplotlib.colors import to_hex
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-from IPython.display import HTML  # noqa: E402
-from matplotlib.colors import to_hex  # noqa: E402
-
-from nbkit import plots  # noqa: E402
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_shown_and_no_figure_is_left(monkeypatch):
-    def show(*args, **kwargs):
-        raise AssertionError("a plot function called plt.show()")
-
-    monkeypatch.setattr(plt, "show", show)
-    yield
-    leaked = plt.get_fignums()
-    plt.close("all")
-    assert not leaked  # the ax fixture has closed its own by now
-
+from nbkit import plots
 
 TRACE = pd.DataFrame(
     {

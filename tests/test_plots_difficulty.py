@@ -2,37 +2,14 @@
 
 import time
 
-import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from scipy import stats
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-from matplotlib.colors import to_hex  # noqa: E402
-from scipy import stats  # noqa: E402
-
-from nbkit import plots  # noqa: E402
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_shown_and_no_figure_is_left(monkeypatch):
-    def show(*args, **kwargs):
-        raise AssertionError("a plot function called plt.show()")
-
-    monkeypatch.setattr(plt, "show", show)
-    yield
-    leaked = plt.get_fignums()
-    plt.close("all")
-    assert not leaked
+from nbkit import plots
 
 
 def trace_of(margins: dict, steps) -> pd.DataFrame:
@@ -246,7 +223,7 @@ def test_many_selections_never_get_a_grey(ax):
     rows = [(f"s{number}", 0, number) for number in range(12)]
     plots.comparison(pd.DataFrame(rows, columns=["selection", "seed", "win_rate"]), ax)
     for point in points(ax):
-        rgb = matplotlib.colors.to_rgb(point[4])
+        rgb = to_rgb(point[4])
         assert max(rgb) - min(rgb) > 0.1
 
 

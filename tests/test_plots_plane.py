@@ -1,16 +1,12 @@
 """The plane of two margins: what is kept is alignment potential's selection, and the lines have
 the slope of the weight."""
 
-import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-
-from nbkit import plots, scores, select  # noqa: E402
+from nbkit import plots, scores, select
 
 DRAW = np.random.default_rng(0)
 IDS = [f"p{number}" for number in range(200)]
@@ -18,13 +14,6 @@ EXPLICIT = pd.Series(DRAW.normal(0.5, 2, 200), IDS)
 IMPLICIT = pd.Series(DRAW.standard_t(4, 200), IDS)
 SHUFFLED = IMPLICIT.sample(frac=1, random_state=0)
 WRONG = pd.Series(DRAW.random(200) < 0.3, IDS, name="wrong_labels")
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
 
 
 def z(values):

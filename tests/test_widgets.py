@@ -4,17 +4,13 @@ import struct
 from base64 import b64decode
 from html.parser import HTMLParser
 
-import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-from datasets import Dataset  # noqa: E402
-
-from nbkit import widgets  # noqa: E402
+from nbkit import widgets
 
 IDS = [f"p{number}" for number in range(10)]
 SCORES = pd.Series(np.arange(10) / 10, index=IDS, name="validation_loss").sample(
