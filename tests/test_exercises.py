@@ -1,339 +1,130 @@
 """Each checker accepts right solutions, and rejects each usual mistake with that mistake's hint.
 
-The learners' functions below are written on their own, not taken from `nbkit.exercises`.
+The solutions lie in `test_exercises_<topic>.py`, which are found by their names; they are written
+as learners would, on their own, not taken from `nbkit.exercises`:
+
+    RIGHT = {"check_x": [solution, ...]}                       two or more, written differently
+    WRONG = {"check_x": [(solution, part of its hint), ...]}   every hint is reached by one
+    SPECIAL = (beginning of a hint, ...)    optional: all other mistakes are wrong in every case
+
+What is particular to a topic is tested in its own file.
 """
 
-import math
+import itertools
+import pkgutil
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 
 from nbkit import exercises
-from nbkit.exercises import Result, checking, dpo, logprobs, tour
+from nbkit.exercises import Result, checking
 
 SEEDS = range(3)
-
-
-# Right solutions, each at least twice, written differently ---------------------------------------
-
-
-def easiest_with_pandas(scores):
-    return scores.dropna().nsmallest(scores.notna().sum() // 2).index
-
-
-def easiest_with_python(scores):
-    scored = {pair_id: score for pair_id, score in scores.items() if not math.isnan(score)}
-    return sorted(scored, key=scored.get)[: len(scored) // 2]
-
-
-def win_rate_with_a_loop(rewards, baseline_rewards):
-    points = 0
-    for mine, other in zip(rewards, baseline_rewards, strict=True):
-        points += 1 if mine > other else 0.5 if mine == other else 0
-    return points / len(rewards)
-
-
-def win_rate_with_numpy(rewards, baseline_rewards):
-    return (np.sign(np.subtract(rewards, baseline_rewards)).mean() + 1) / 2
-
-
-def mask_with_torch(ids, prompt_length, pad_id):
-    keep = torch.ones(len(ids), dtype=torch.bool)
-    keep[:prompt_length] = False
-    keep[ids == pad_id] = False
-    return keep[1:]
-
-
-def mask_with_a_list(ids, prompt_length, pad_id):
-    return [t + 1 >= prompt_length and ids[t + 1] != pad_id for t in range(len(ids) - 1)]
-
-
-def logprob_with_cross_entropy(logits, ids, prompt_length):
-    return -F.cross_entropy(logits[prompt_length - 1 : -1], ids[prompt_length:], reduction="sum")
-
-
-def logprob_with_a_loop(logits, ids, prompt_length):
-    total = 0.0
-    for t in range(prompt_length, len(ids)):
-        row = logits[t - 1].double()
-        total += (row[ids[t]] - row.logsumexp(0)).item()
-    return total
-
-
-def margin_by_log_ratios(chosen, rejected, ref_chosen, ref_rejected, beta):
-    return beta * (chosen - ref_chosen) - beta * (rejected - ref_rejected)
-
-
-def margin_as_list(chosen, rejected, ref_chosen, ref_rejected, beta):
-    gaps = (chosen - rejected) - (ref_chosen - ref_rejected)
-    return [beta * gap.item() for gap in gaps]
-
-
-def loss_with_logsigmoid(chosen, rejected, ref_chosen, ref_rejected, beta):
-    return F.logsigmoid(beta * ((chosen - rejected) - (ref_chosen - ref_rejected))).mean().neg()
-
-
-def loss_with_softplus(chosen, rejected, ref_chosen, ref_rejected, beta):
-    margin = margin_by_log_ratios(chosen, rejected, ref_chosen, ref_rejected, beta)
-    return F.softplus(-margin).mean()
-
-
-def weight_with_sigmoid(margin):
-    return torch.sigmoid(-margin)
-
-
-def weight_with_autograd(margin):
-    margin = margin.clone().requires_grad_()
-    (-F.logsigmoid(margin)).sum().backward()
-    return -margin.grad
-
-
-def displacement_with_merge(trace):
-    first = trace[trace.step == trace.step.min()]
-    last = trace[trace.step == trace.step.max()]
-    both = first.merge(last, on="id", suffixes=("_first", "_last"))
-    fell = both.chosen_logp_last < both.chosen_logp_first
-    return (fell & (both.margin_last > both.margin_first)).mean()
-
-
-def displacement_with_a_loop(trace):
-    found = 0
-    for _, rows in trace.groupby("id"):
-        rows = rows.sort_values("step")
-        fell = rows.chosen_logp.iloc[-1] < rows.chosen_logp.iloc[0]
-        found += bool(fell and rows.margin.iloc[-1] > rows.margin.iloc[0])
-    return found / trace.id.nunique()
-
-
-RIGHT = {
-    "check_easiest": [easiest_with_pandas, easiest_with_python],
-    "check_win_rate": [win_rate_with_a_loop, win_rate_with_numpy],
-    "check_response_mask": [
-        mask_with_torch, mask_with_a_list, lambda *case: mask_with_torch(*case).int()],
-    "check_sequence_logprob": [logprob_with_cross_entropy, logprob_with_a_loop],
-    "check_implicit_margin": [margin_by_log_ratios, margin_as_list],
-    "check_dpo_loss": [loss_with_logsigmoid, loss_with_softplus],
-    "check_dpo_gradient_weight": [weight_with_sigmoid, weight_with_autograd],
-    "check_displacement": [displacement_with_merge, displacement_with_a_loop],
+SOLUTIONS = [import_module(file.stem) for file in Path(__file__).parent.glob("test_exercises_*.py")]
+RIGHT = {name: found for module in SOLUTIONS for name, found in module.RIGHT.items()}
+WRONG = {name: found for module in SOLUTIONS for name, found in module.WRONG.items()}
+IN_EVERY_CASE = {name: module.SPECIAL for module in SOLUTIONS if hasattr(module, "SPECIAL")
+                 for name in module.WRONG}  # fmt: skip
+PLACES = {  # Exercise.name -> (its module, its name there)
+    value.name: (module, attribute)
+    for found in pkgutil.iter_modules(exercises.__path__, "nbkit.exercises.")
+    for module in [import_module(found.name)]
+    for attribute, value in vars(module).items()
+    if isinstance(value, checking.Exercise)
 }
+EXERCISES = {name: getattr(*place) for name, place in PLACES.items()}
+EVERY = pytest.mark.parametrize("name", sorted(RIGHT))
 
 
-@pytest.mark.parametrize(
-    "name, learner", [(name, learner) for name, found in RIGHT.items() for learner in found]
-)
-def test_right_solutions_pass(name, learner):
-    for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
-        assert result == Result(name, "passed") and result.passed
+def check(name, learner, seed=None) -> Result:
+    return getattr(exercises, name)(learner, seed=seed)
+
+
+def remembering(draw):
+    """`draw`, which does not draw again what it drew before: that takes longer than checking."""
+    drawn = {}
+
+    def draw_once(rng):
+        state = str(rng.bit_generator.state)
+        if state not in drawn:
+            drawn[state] = draw(rng)
+        return drawn[state]
+
+    return draw_once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def draws_are_remembered():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, place in PLACES.items():
+            exercise = EXERCISES[name]
+            patch.setattr(*place, replace(exercise, draw=remembering(exercise.draw)))
+        yield
+
+
+def test_every_exercise_is_public_and_is_tried():
+    public = {name for name in exercises.__all__ if name.startswith("check_")}
+    assert public == set(EXERCISES) == set(RIGHT) == set(WRONG)
+    assert all(len(found) >= 2 for found in RIGHT.values())  # written differently
+
+
+@EVERY
+def test_right_solutions_pass(name):
+    for learner, seed in itertools.product(RIGHT[name], SEEDS):
+        result = check(name, learner, seed)
+        assert result == Result(name, "passed") and result.passed, learner
     assert repr(result) == f"{name}: passed"
-
-
-def test_every_checker_is_tried():
-    modules = {module.__name__ for module in (tour, logprobs, dpo)}  # others: other test files
-    checkers = {name for name in exercises.__all__
-                if name.startswith("check_") and getattr(exercises, name).__module__ in modules}
-    assert checkers == set(RIGHT) == set(WRONG)
 
 
 # Usual mistakes ----------------------------------------------------------------------------------
 
 
-def scored_index(scores, ascending=True):
-    return scores.dropna().sort_values(ascending=ascending).index
-
-
-def half(scores):
-    return scores.notna().sum() // 2
-
-
-def compare(wins=1.0, ties=0.5, losses=0.0, count=len):
-    def win_rate(rewards, baseline_rewards):
-        signs = np.sign(np.subtract(rewards, baseline_rewards))
-        total = wins * (signs > 0).sum() + ties * (signs == 0).sum() + losses * (signs < 0).sum()
-        return total / count(signs)
-
-    return win_rate
-
-
-def positions(ids):
-    return torch.arange(len(ids) - 1)
-
-
-def per_token(logits, ids):
-    return F.log_softmax(logits[:-1], -1)[torch.arange(len(ids) - 1), ids[1:]]
-
-
-def gap(chosen, rejected, ref_chosen, ref_rejected, beta):
-    return (chosen - ref_chosen) - (rejected - ref_rejected)
-
-
-def naive_loss(*case):
-    return -torch.log(torch.sigmoid(case[4] * gap(*case))).mean()
-
-
-def naive_loss_by_exp(*case):
-    return torch.log(1 + torch.exp(-case[4] * gap(*case))).mean()
-
-
-def changes(trace):
-    ordered = trace.sort_values("step").groupby("id")[["chosen_logp", "rejected_logp", "margin"]]
-    return ordered.last() - ordered.first()
-
-
-def by_row(trace):
-    rows = trace.groupby("id")[["chosen_logp", "margin"]]
-    change = rows.last() - rows.first()
-    return ((change.chosen_logp < 0) & (change.margin > 0)).mean()
-
-
-def first_two_steps(trace):
-    steps = sorted(trace.step.unique())[:2]
-    return displacement_with_merge(trace[trace.step.isin(steps)])
-
-
-def margin_above_zero(trace):
-    last = trace.sort_values("step").groupby("id").last()
-    return ((changes(trace).chosen_logp < 0) & (last.margin > 0)).mean()
-
-
-def over_rows(trace):
-    found = changes(trace)
-    found = found[(found.chosen_logp < 0) & (found.margin > 0)]
-    return len(found) / len(trace)
-
-
-WRONG = {
-    "check_easiest": [
-        (lambda s: scored_index(s, False)[: half(s)], "These are the hardest half"),
-        (lambda s: scored_index(s)[half(s):], "These are the hardest half"),
-        (lambda s: [i for i in s.index if i in scored_index(s)[: half(s)]], "in another order"),
-        (lambda s: scored_index(s)[: half(s)][::-1], "in another order"),
-        (lambda s: s.sort_values(na_position="first").index[: half(s)], "score is NaN was kept"),
-        (lambda s: s.fillna(0).sort_values().index[: half(s)], "score is NaN was kept"),
-        (lambda s: s.sort_values().index[: len(s) // 2], "half of the pairs that have a score"),
-        (lambda s: scored_index(s), "Wrong number of pairs"),
-        (lambda s: scored_index(s)[: half(s) - 1], "Wrong number of pairs"),
-        (lambda s: set(scored_index(s)[: half(s)]), "returned a set, which has no order"),
-        (lambda s: s.dropna().nsmallest(half(s)), "returned scores; expected the ids"),
-        (lambda s: s < s.median(), "returned a mask; expected the ids"),
-        (lambda s: s.dropna().nsmallest(half(s)).tolist(), "among the ids; expected only ids"),
-        (lambda s: "p00", "returned a str; expected a list of ids"),
-        (lambda s: list(s.dropna().index[: half(s)]), "Wrong in 3 of 3 cases"),
-    ],
-    "check_win_rate": [
-        (compare(ties=0), "Ties were counted as losses"),
-        (compare(ties=1), "Ties were counted as wins"),
-        (compare(ties=0, count=lambda signs: (signs != 0).sum()), "Ties were left out"),
-        (compare(100, 50), "in per cent"),
-        (compare(0, 0.5, 1), "This is the loss rate"),
-        (compare(count=lambda signs: 1), "number of wins"),
-        (compare(1, 0, -1), "wins minus losses"),
-        (lambda mine, other: mine > other, "compare the two lists prompt by prompt"),
-        (lambda mine, other: [1.0] * len(mine), "returned shape"),
-    ],
-    "check_response_mask": [
-        (lambda ids, n, pad: (torch.arange(len(ids)) >= n) & (ids != pad), "entry for each token"),
-        (lambda ids, n, pad: (positions(ids) >= n) & (ids[1:] != pad), "first token is missing"),
-        (lambda *case: ~mask_with_torch(*case), "Inverted"),
-        (lambda ids, n, pad: positions(ids) + 1 < n, "Inverted"),
-        (lambda ids, n, pad: positions(ids) + 1 >= n, "Padding is counted"),
-        (lambda ids, n, pad: (positions(ids) + 2 >= n) & (ids[1:] != pad), "last token is counted"),
-        (lambda ids, n, pad: ids[1:], "other values than True and False"),
-        (lambda ids, n, pad: ids[None] != pad, "returned shape"),
-        (lambda ids, n, pad: [True] * 3, "expected ["),
-    ],
-    "check_sequence_logprob": [
-        (lambda z, ids, n: F.log_softmax(z, -1)[range(len(ids)), ids][n:].sum(), "No shift"),
-        (lambda z, ids, n: per_token(z, ids)[n - 1 :].mean(), "mean over tokens"),
-        (lambda z, ids, n: per_token(z, ids).sum(), "The prompt is counted"),
-        (lambda z, ids, n: z[range(n - 1, len(ids) - 1), ids[n:]].sum(), "raw logits"),
-        (lambda z, ids, n: torch.log2(per_token(z, ids).exp())[n - 1 :].sum(), "in bits"),
-        (lambda z, ids, n: F.cross_entropy(z[n - 1 : -1], ids[n:], reduction="sum"), "The sign"),
-        (lambda z, ids, n: F.cross_entropy(z[n - 1 : -1], ids[n:]), "negative mean"),
-        (lambda z, ids, n: per_token(z, ids).exp()[n - 1 :].prod(), "This is the probability"),
-        (lambda z, ids, n: per_token(z, ids).exp()[n - 1 :].sum(), "sums probabilities"),
-        (lambda z, ids, n: per_token(z, ids)[n:].sum(), "first token is missing"),
-        (lambda z, ids, n: per_token(z, ids)[n - 2 :].sum(), "last token is counted"),
-        (lambda z, ids, n: per_token(z, ids)[n - 1 :], "expected one number: the sum"),
-    ],
-    "check_implicit_margin": [
-        (lambda *case: -margin_by_log_ratios(*case), "The sign is turned"),
-        (gap, "beta is missing"),
-        (lambda *case: case[4] ** 2 * gap(*case), "multiplied in twice"),
-        (lambda c, r, rc, rr, beta: beta * (c - r), "The reference is missing"),
-        (lambda c, r, rc, rr, beta: beta * (rc - rr), "the reference's own margin"),
-        (lambda c, r, rc, rr, beta: beta * (c - rc + r - rr), "log-ratios are added"),
-        (lambda *case: gap(*case) / case[4], "Divided by beta"),
-        (lambda *case: margin_by_log_ratios(*case).mean(), "neither averaged nor summed"),
-    ],
-    "check_dpo_loss": [
-        (naive_loss, "overflows at a margin of -1000"),
-        (naive_loss_by_exp, "overflows at a margin of -1000"),
-        (lambda *case: -F.logsigmoid(-case[4] * gap(*case)).mean(), "sign of the margin"),
-        (lambda *case: F.logsigmoid(case[4] * gap(*case)).mean(), "sign of the loss"),
-        (lambda c, r, rc, rr, beta: -F.logsigmoid(beta * (c - r)).mean(), "reference is missing"),
-        (lambda *case: -F.logsigmoid(case[4] * gap(*case)).sum(), "the sum over the pairs"),
-        (lambda *case: -case[4] * F.logsigmoid(gap(*case)).mean(), "outside the sigmoid"),
-        (lambda *case: -F.logsigmoid(gap(*case)).mean(), "beta is missing"),
-        (lambda *case: -F.logsigmoid((case[4] * gap(*case)).mean()), "averaged before the sigmoid"),
-        (lambda *case: -(case[4] * gap(*case)).mean(), "log sigmoid is missing"),
-        (lambda *case: -torch.sigmoid(case[4] * gap(*case)).mean(), "The log is missing"),
-        (lambda *case: -F.logsigmoid(case[4] * gap(*case)), "expected one number: the mean"),
-        (lambda *case: loss_with_logsigmoid(*case).item(), "no gradient flows"),
-        (lambda *case: loss_with_logsigmoid(*case).numpy(), "no gradient flows"),
-    ],
-    "check_dpo_gradient_weight": [
-        (torch.sigmoid, "This is sigmoid(margin)"),
-        (lambda m: 1 / (1 + torch.exp(-m)), "This is sigmoid(margin)"),
-        (lambda m: -torch.sigmoid(-m), "the gradient itself"),
-        (lambda m: torch.sigmoid(m) * (1 - torch.sigmoid(m)), "slope of sigmoid"),
-        (lambda m: F.softplus(-m), "This is the loss"),
-        (lambda m: torch.exp(-m) / (1 + torch.exp(-m)), "not finite at a margin"),
-        (lambda m: torch.sigmoid(-m).mean(), "one weight for each pair"),
-    ],
-    "check_displacement": [
-        (lambda t: (changes(t).chosen_logp < 0).mean(), "their margin must have grown, too"),
-        (lambda t: (changes(t).margin > 0).mean(), "their chosen log-prob must have fallen"),
-        (lambda t: ((changes(t).chosen_logp < 0) | (changes(t).margin > 0)).mean(), "Either was"),
-        (lambda t: ((changes(t).rejected_logp < 0) & (changes(t).margin > 0)).mean(), "rejected"),
-        (lambda t: ((changes(t).chosen_logp > 0) & (changes(t).margin > 0)).mean(), "prob rose"),
-        (lambda t: displacement_with_merge(t) * t.id.nunique(), "number of pairs"),
-        (lambda t: displacement_with_merge(t) * 100, "in per cent"),
-        (over_rows, "rows were counted instead"),
-        (by_row, "come in any order"),
-        (first_two_steps, ""),  # no usual mistake, but wrong
-        (margin_above_zero, "at the end was compared with 0"),
-        (lambda t: changes(t).chosen_logp.mean() < 0 < changes(t).margin.mean(), "share of pairs"),
-        (lambda t: (changes(t).chosen_logp < 0) & (changes(t).margin > 0), "share of pairs"),
-    ],
-}
-MISTAKES = [(name, learner, hint) for name, found in WRONG.items() for learner, hint in found]
-
-
-@pytest.mark.parametrize("name, learner, hint", MISTAKES)
+@pytest.mark.parametrize(
+    "name, learner, hint", [(name, *case) for name in sorted(WRONG) for case in WRONG[name]]
+)
 def test_usual_mistakes_get_their_own_hint(name, learner, hint):
     for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
+        result = check(name, learner, seed)
         assert not result.passed and result.status == "failed"
         assert hint in result.hint
     assert repr(result).startswith(f"{name}: not yet. ") and "\n" not in repr(result)
 
 
-@pytest.mark.parametrize(
-    "exercise",
-    [value for module in (tour, logprobs, dpo) for value in vars(module).values()
-     if isinstance(value, checking.Exercise)],
-    ids=lambda exercise: exercise.name,
-)
-def test_every_hint_of_a_checker_is_reached_by_some_wrong_solution(exercise):
-    reached = {getattr(exercises, exercise.name)(learner, seed=0).hint
-               for learner, _ in WRONG[exercise.name]}
-    assert {mistake.hint for mistake in exercise.mistakes} <= reached
+@EVERY
+def test_every_hint_is_reached_by_some_wrong_solution(name):
+    reached = {check(name, learner, seed=0).hint for learner, _ in WRONG[name]}
+    assert {mistake.hint for mistake in EXERCISES[name].mistakes} <= reached
 
 
-# Stubs, exceptions, hard-coded answers -----------------------------------------------------------
+@EVERY
+def test_a_hint_looked_for_is_in_one_mistake_only(name):
+    """Otherwise the tests above could take one hint for another."""
+    hints = {mistake.hint for mistake in EXERCISES[name].mistakes}
+    for _, wanted in WRONG[name]:
+        assert sum(wanted in hint for hint in hints) <= 1, wanted
+
+
+@pytest.mark.parametrize("name", sorted(IN_EVERY_CASE))
+def test_no_case_hides_a_usual_mistake(name):
+    exercise, special = EXERCISES[name], IN_EVERY_CASE[name]
+    learners = [learner for learner, hint in WRONG[name] if not hint.startswith(special)]
+    for seed in range(20):
+        for case in exercise.draw(np.random.default_rng(seed)):
+            right = exercise.read(exercise.solve(*case))
+            for learner in learners:
+                try:
+                    answer = exercise.read(learner(*case))
+                except checking.WrongKind:
+                    continue
+                assert not checking.same(answer, right), (learner, case)
+
+
+# Stubs, hard-coded answers, fresh cases ----------------------------------------------------------
 
 
 def raises(*args):
@@ -348,12 +139,51 @@ def nothing(*args):
     pass
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@EVERY
 @pytest.mark.parametrize("stub", [raises, dots, nothing])
 def test_untouched_stubs_are_not_attempted(name, stub):
-    result = getattr(exercises, name)(stub)
+    result = check(name, stub)
     assert result.status == "not attempted" and not result.passed
     assert repr(result).startswith(f"{name}: not attempted")
+
+
+ODD = [
+    0, 0.5, True, "text", b"", {}, [], [[1], [1, 2]], {"a"}, object(), float("nan"), np.zeros(0),
+    torch.zeros(2, 2), [None], [torch.zeros(1), torch.zeros(2)], 1j, torch.zeros(2) > 0,
+    {"p00": [1]}, {"p00": 1, 2: 3}, {("p", 0): None}, pd.Series(["a"], ["p00"]), pd.Series([]),
+    pd.Series([1, 2], ["p00", "p00"]), pd.DataFrame({"p00": [1]}), pd.NA, np.inf, (1.0, 2.0, 3.0),
+]  # fmt: skip
+
+
+@EVERY
+def test_odd_and_hard_coded_answers_fail_with_a_hint_and_without_an_error(name):
+    for answer in ODD:
+        result = check(name, lambda *case: answer, seed=0)  # noqa: B023 - called here and now
+        assert result.status == "failed" and result.hint and "\n" not in result.hint, answer
+
+
+@EVERY
+def test_an_answer_learnt_by_heart_fails_on_fresh_cases(name):
+    """A function that gives the right answers of one run, in order, fails in the next."""
+    answers = []
+
+    def record(*case):
+        answers.append(RIGHT[name][0](*case))
+        return answers[-1]
+
+    assert check(name, record, seed=0).passed
+    known = itertools.cycle(answers)
+    assert check(name, lambda *case: next(known), seed=1).status == "failed"
+
+
+@EVERY
+def test_what_is_no_fitting_function_is_told_so(name):
+    assert "without calling it" in check(name, 0.69).hint
+    hint = f"Your function must take the arguments ({EXERCISES[name].arguments})."
+    assert check(name, lambda: 1).hint == hint
+
+
+# Exceptions and cases ----------------------------------------------------------------------------
 
 
 def crashes(scores):
@@ -383,39 +213,6 @@ def test_an_exception_from_a_notebook_cell_is_shown_with_its_line():
         "Your function raised ZeroDivisionError: division by zero (line 2: `weight = 1 / 0`)")
 
 
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "answer",
-    [0, 0.5, True, "text", b"", {}, [], [[1], [1, 2]], {"a"}, object(), float("nan"), np.zeros(0),
-     torch.zeros(2, 2), [None], [torch.zeros(1), torch.zeros(2)], 1j, torch.zeros(2) > 0],
-    ids=lambda answer: type(answer).__name__,
-)
-def test_odd_and_hard_coded_answers_fail_with_a_hint_and_without_an_error(name, answer):
-    result = getattr(exercises, name)(lambda *case: answer)
-    assert result.status == "failed" and result.hint and "\n" not in result.hint
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_an_answer_learnt_by_heart_fails_on_fresh_cases(name):
-    """A function that gives the right answers of one run, in order, fails in the next."""
-    answers = []
-
-    def record(*case):
-        answers.append(RIGHT[name][0](*case))
-        return answers[-1]
-
-    check = getattr(exercises, name)
-    assert check(record, seed=0).passed
-    known = iter(answers * 9)
-    assert check(lambda *case: next(known), seed=1).status == "failed"
-
-
-def test_what_is_no_fitting_function_is_told_so():
-    assert "without calling it" in exercises.check_dpo_loss(0.69).hint
-    hint = exercises.check_response_mask(lambda ids: ids).hint
-    assert hint == "Your function must take the arguments (ids, prompt_length, pad_id)."
-
-
 def test_a_function_that_changes_its_arguments_does_not_spoil_the_check():
     def changes_them(chosen, rejected, ref_chosen, ref_rejected, beta):
         chosen -= ref_chosen
@@ -425,14 +222,13 @@ def test_a_function_that_changes_its_arguments_does_not_spoil_the_check():
     assert exercises.check_implicit_margin(changes_them).passed
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_one_trace_surely_has_its_last_step_first(seed):
-    steps = [trace.step for (trace,) in dpo.DISPLACEMENT.draw(np.random.default_rng(seed))]
-    assert any(step.iloc[0] == step.max() and step.iloc[-1] == step.min() for step in steps)
+def test_a_case_is_drawn_again_until_it_tells_solutions_apart():
+    draws = itertools.count()
+    case = checking.telling(
+        None, lambda rng: (next(draws),), lambda x: x, lambda x: 2 * x, lambda x: 3)
+    assert case == (1,)  # 0 is its own double; at 1 the answers are 1, 2 and 3
 
 
-def test_the_right_solutions_are_nbkits_conventions():
-    """A margin of 0 gives a loss of ln 2 and a weight of one half."""
-    zeros = torch.zeros(3)
-    assert dpo.dpo_loss(zeros, zeros, zeros, zeros, 0.1).item() == pytest.approx(math.log(2))
-    assert dpo.gradient_weight(zeros).tolist() == [0.5] * 3
+def test_solutions_that_never_differ_are_said_to_be_the_same():
+    with pytest.raises(RuntimeError, match="are two the same"):
+        checking.telling(None, lambda rng: (1,), lambda x: x, lambda x: x)

@@ -1,10 +1,6 @@
-"""The checkers of notebooks 03 and 04, as in test_exercises.py: right solutions pass, and each
-usual mistake gets its own hint. The learners' functions are written on their own."""
+"""Right and wrong solutions of the exercises of notebooks 03 and 04, for test_exercises.py."""
 
-import itertools
 import math
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,20 +9,10 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from scipy import special, stats
-from test_exercises import dots, nothing, raises
 
-from nbkit import exercises, intervals, scores
-from nbkit.exercises import Result, checking, crossfit, difficulty, selective
+from nbkit import intervals, scores
+from nbkit.exercises import crossfit, difficulty, selective
 from nbkit.train import updates
-
-SEEDS = range(3)
-EXERCISES = {
-    exercise.name: exercise
-    for module in (crossfit, difficulty, selective)
-    for exercise in vars(module).values()
-    if isinstance(exercise, checking.Exercise)
-}
-
 
 # Right solutions, written differently ------------------------------------------------------------
 
@@ -156,23 +142,6 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize(
-    "name, learner", [(name, learner) for name, found in RIGHT.items() for learner in found]
-)
-def test_right_solutions_pass(name, learner):
-    for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
-        assert result == Result(name, "passed") and result.passed
-    assert repr(result) == f"{name}: passed"
-
-
-def test_every_checker_is_tried_here_or_in_another_file():
-    checkers = {name for name in exercises.__all__ if name.startswith("check_")}
-    files = Path(__file__).parent.glob("test_exercises*.py")
-    assert checkers == set().union(*(import_module(file.stem).RIGHT for file in files))
-    assert set(RIGHT) == set(WRONG) == set(EXERCISES)
-
-
 # Usual mistakes ----------------------------------------------------------------------------------
 
 
@@ -273,6 +242,7 @@ def order_of_polyfit(shares, win_rates):
     return -b / (2 * a)
 
 
+SPECIAL = ("not finite at", "above the threshold at every")
 WRONG = {
     "check_learned_step": [
         (first_above, "first time that the margin rises"),
@@ -405,53 +375,12 @@ WRONG = {
         (fit, "expected one number: the share"),
     ],
 }
-MISTAKES = [(name, learner, hint) for name, found in WRONG.items() for learner, hint in found]
-
-
-@pytest.mark.parametrize("name, learner, hint", MISTAKES)
-def test_usual_mistakes_get_their_own_hint(name, learner, hint):
-    for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
-        assert not result.passed and result.status == "failed"
-        assert hint in result.hint
-    assert repr(result).startswith(f"{name}: not yet. ") and "\n" not in repr(result)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_every_hint_of_a_checker_is_reached_by_some_wrong_solution(name):
-    reached = {getattr(exercises, name)(learner, seed=0).hint for learner, _ in WRONG[name]}
-    assert {mistake.hint for mistake in EXERCISES[name].mistakes} <= reached
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_a_hint_looked_for_is_in_one_mistake_only(name):
-    """Otherwise the test above could take one hint for another."""
-    hints = {mistake.hint for mistake in EXERCISES[name].mistakes}
-    for _, hint in WRONG[name]:
-        assert sum(hint in other for other in hints) <= 1
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_no_case_hides_a_usual_mistake(name):
-    """Wrong solutions are wrong in each case, but for those that are a matter of special pairs."""
-    special_pairs = ("not finite at", "above the threshold at every")
-    learners = [learner for learner, hint in WRONG[name] if not hint.startswith(special_pairs)]
-    exercise = EXERCISES[name]
-    for seed in range(20):
-        for case in exercise.draw(np.random.default_rng(seed)):
-            right = exercise.read(exercise.solve(*case))
-            for learner in learners:
-                try:
-                    answer = exercise.read(learner(*case))
-                except checking.WrongKind:
-                    continue
-                assert not checking.same(answer, right)
 
 
 # The cases have what the exercise is about -------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(3))
 def test_margins_hold_every_kind_of_pair(seed):
     cases = difficulty.LEARNED_STEP.draw(np.random.default_rng(seed))
     for margins, threshold in cases:
@@ -467,14 +396,14 @@ def test_margins_hold_every_kind_of_pair(seed):
     assert {margins.index[0] > 0 for margins, _ in cases} == {False, True}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(3))
 def test_each_reference_model_has_seen_half_of_the_pairs(seed):
     for margins, seen in crossfit.VALIDATION_LOSS.draw(np.random.default_rng(seed)):
         assert margins.shape == seen.shape and seen.dtype == bool
         assert (seen.mean(1) == 0.5).all() and (seen.mean(0) == 0.5).all()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(3))
 def test_seeds_come_in_another_order_and_curves_open_downward(seed):
     for a, b in selective.PAIRED_GAIN.draw(np.random.default_rng(seed)):
         assert set(a.index) == set(b.index) and list(a.index) != list(b.index)
@@ -485,65 +414,7 @@ def test_seeds_come_in_another_order_and_curves_open_downward(seed):
     assert [len(set(shares)) < len(shares) for shares, _ in curves] == [False, True, False]
 
 
-def test_a_case_is_drawn_again_until_it_tells_solutions_apart():
-    draws = itertools.count()
-    case = checking.telling(
-        None, lambda rng: (next(draws),), lambda x: x, lambda x: 2 * x, lambda x: 3)
-    assert case == (1,)  # 0 is its own double; at 1 the answers are 1, 2 and 3
-
-
-def test_solutions_that_never_differ_are_said_to_be_the_same():
-    with pytest.raises(RuntimeError, match="are two the same"):
-        checking.telling(None, lambda rng: (1,), lambda x: x, lambda x: x)
-
-
-# Stubs, odd answers, fresh cases -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize("stub", [raises, dots, nothing])
-def test_untouched_stubs_are_not_attempted(name, stub):
-    result = getattr(exercises, name)(stub)
-    assert result.status == "not attempted" and not result.passed
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "answer",
-    [0, 0.5, True, "text", b"", {}, [], [[1], [1, 2]], {"a"}, object(), float("nan"), np.zeros(0),
-     torch.zeros(2, 2), [None], [torch.zeros(1), torch.zeros(2)], 1j, torch.zeros(2) > 0,
-     {"p00": [1]}, {"p00": 1, 2: 3}, {("p", 0): None}, pd.Series(["a"], ["p00"]), pd.Series([]),
-     pd.Series([1, 2], ["p00", "p00"]), pd.DataFrame({"p00": [1]}), pd.NA, np.inf, (1.0, 2.0, 3.0)],
-    ids=lambda answer: type(answer).__name__,
-)  # fmt: skip
-def test_odd_and_hard_coded_answers_fail_with_a_hint_and_without_an_error(name, answer):
-    result = getattr(exercises, name)(lambda *case: answer)
-    assert result.status == "failed" and result.hint and "\n" not in result.hint
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_an_answer_learnt_by_heart_fails_on_fresh_cases(name):
-    answers = []
-
-    def record(*case):
-        answers.append(RIGHT[name][0](*case))
-        return answers[-1]
-
-    check = getattr(exercises, name)
-    assert check(record, seed=0).passed
-    known = itertools.cycle(answers)
-    assert check(lambda *case: next(known), seed=1).status == "failed"
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_what_is_no_fitting_function_is_told_so(name):
-    check = getattr(exercises, name)
-    assert "without calling it" in check(0.5).hint
-    assert check(lambda: 1).hint == (
-        f"Your function must take the arguments ({EXERCISES[name].arguments}).")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(3))
 def test_the_right_solutions_are_nbkits(seed):
     for margins, threshold in difficulty.LEARNED_STEP.draw(np.random.default_rng(seed)):
         trace = margins.melt(ignore_index=False, var_name="id", value_name="margin").reset_index()

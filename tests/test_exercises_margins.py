@@ -1,5 +1,4 @@
-"""The checkers of notebook 05, as in test_exercises.py: right solutions pass, and each usual
-mistake gets its own hint. The learners' functions are written on their own."""
+"""Right and wrong solutions of the exercises of notebook 05, for test_exercises.py."""
 
 import numpy as np
 import pandas as pd
@@ -7,14 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import special
-from test_exercises import dots, nothing, raises
 
-from nbkit import exercises, scores
-from nbkit.exercises import Result, checking, margins
-
-SEEDS = range(3)
-EXERCISES = {e.name: e for e in vars(margins).values() if isinstance(e, checking.Exercise)}
-
+from nbkit import scores
+from nbkit.exercises import margins
 
 # Right solutions, written differently ------------------------------------------------------------
 
@@ -80,6 +74,7 @@ def pandas_contradictions(explicit, implicit):
     return explicit.mul(implicit).lt(0).mean()
 
 
+SPECIAL = ("not finite at",)
 WRONG = {
     "check_bradley_terry": [
         (naive_loss, "not finite at a margin of -1000"),
@@ -125,55 +120,6 @@ WRONG = {
         (lambda e, i: e.mul(i) < 0, "expected one number from 0 to 1"),
     ],
 }
-MISTAKES = [(name, learner, hint) for name, found in WRONG.items() for learner, hint in found]
-
-
-@pytest.mark.parametrize(
-    "name, learner", [(name, learner) for name, found in RIGHT.items() for learner in found]
-)
-def test_right_solutions_pass(name, learner):
-    for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
-        assert result == Result(name, "passed") and result.passed
-
-
-@pytest.mark.parametrize("name, learner, hint", MISTAKES)
-def test_usual_mistakes_get_their_own_hint(name, learner, hint):
-    for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
-        assert result.status == "failed" and hint in result.hint
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_every_hint_is_reached_and_is_found_in_one_mistake_only(name):
-    hints = {mistake.hint for mistake in EXERCISES[name].mistakes}
-    reached = {getattr(exercises, name)(learner, seed=0).hint for learner, _ in WRONG[name]}
-    assert hints <= reached
-    for _, wanted in WRONG[name]:
-        assert sum(wanted in hint for hint in hints) <= 1
-
-
-def test_all_exercises_are_tried():
-    assert set(RIGHT) == set(WRONG) == set(EXERCISES)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize("stub", [raises, dots, nothing])
-def test_untouched_stubs_are_not_attempted(name, stub):
-    assert getattr(exercises, name)(stub).status == "not attempted"
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize("answer", [0.5, "text", [], object(), float("nan"), torch.zeros(2, 2)])
-def test_odd_and_hard_coded_answers_fail_with_a_hint(name, answer):
-    result = getattr(exercises, name)(lambda *case: answer)
-    assert result.status == "failed" and result.hint and "\n" not in result.hint
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_what_takes_other_arguments_is_told_so(name):
-    hint = getattr(exercises, name)(lambda: 1).hint
-    assert hint == f"Your function must take the arguments ({EXERCISES[name].arguments})."
 
 
 def test_the_right_solutions_on_numbers_by_hand():

@@ -1,21 +1,11 @@
-"""The checkers of notebook 06, as in test_exercises.py: right solutions pass, and each usual
-mistake gets its own hint. The learners' functions are written on their own."""
+"""Right and wrong solutions of the exercises of notebook 06, for test_exercises.py."""
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from scipy import stats
 
-from nbkit import exercises, scores
-from nbkit.exercises import Result, checking, potential
-
-SEEDS = range(5)
-EXERCISES = {
-    exercise.name: exercise
-    for exercise in vars(potential).values()
-    if isinstance(exercise, checking.Exercise)
-}
+from nbkit import scores
 
 
 def by_the_library(explicit, implicit, weight):
@@ -92,7 +82,7 @@ WRONG = {
     "check_residual_weight": [
         (lambda e, i: max(0, np.corrcoef(e, i)[0, 1]), "The implicit margin keeps its sign"),
         (lambda e, i: max(0, np.corrcoef(abs(e), abs(i))[0, 1]), "margin lost its sign"),
-        (lambda e, i: raw_slope(e, abs(i)), "in the margins' own units: the weight multiplies"),
+        (lambda e, i: raw_slope(e, abs(i)), "This is the slope in the margins' own units"),
         (lambda e, i: raw_slope(abs(i), e), "This is the slope the other way round"),
         (lambda e, i: max(0, stats.spearmanr(e, abs(i))[0]), "the correlation of ranks"),
         (lambda e, i: with_regression(e, i) ** 2, "not squared"),
@@ -102,30 +92,3 @@ WRONG = {
         (lambda e, i: np.corrcoef(e, abs(i)), "expected one number: the weight"),
     ],
 }
-
-
-@pytest.mark.parametrize("name, learner", [(n, one) for n, found in RIGHT.items() for one in found])
-def test_right_solutions_pass(name, learner):
-    for seed in SEEDS:
-        assert getattr(exercises, name)(learner, seed=seed) == Result(name, "passed")
-
-
-@pytest.mark.parametrize(
-    "name, learner, hint", [(name, *case) for name, found in WRONG.items() for case in found]
-)
-def test_usual_mistakes_get_their_own_hint(name, learner, hint):
-    for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
-        assert result.status == "failed" and hint in result.hint
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_every_hint_is_reached_and_an_untouched_exercise_says_so(name):
-    reached = {getattr(exercises, name)(learner, seed=0).hint for learner, _ in WRONG[name]}
-    assert {mistake.hint for mistake in EXERCISES[name].mistakes} <= reached
-
-    def untouched(*case):
-        raise NotImplementedError("your turn: replace this line")
-
-    assert getattr(exercises, name)(untouched) == Result(name, "not attempted")
-    assert set(RIGHT) == set(WRONG) == set(EXERCISES)
