@@ -38,6 +38,7 @@ def same_rounds(some, others):
     assert len(some) == len(others)
     for one, other in zip(some, others):
         pd.testing.assert_frame_equal(one.prompts, other.prompts)
+        pd.testing.assert_frame_equal(one.answers, other.answers)
         pd.testing.assert_frame_equal(one.pairs, other.pairs, atol=1e-4)
         assert one.base.to_list() == other.base.to_list()
         weights = other.policy.model.state_dict()
@@ -127,9 +128,8 @@ def test_a_round_is_its_steps(policy, prompts, whole):
     first = whole[0][0]
     asked = pd.DataFrame(dict(id=[f"p{i:05d}" for i in range(24)], prompt=prompts))
     how = dict(progress=False, **SAMPLING)
-    given = selfplay.best_and_worst(
-        selfplay.answer(policy, asked, world.reward, 3, seed=3010, **how), "r1-"
-    )
+    answers = selfplay.answer(policy, asked, world.reward, 3, seed=3010, **how)
+    given = selfplay.best_and_worst(answers, "r1-")
     data = nb.load_pairs(given)
     logps = nb.response_logprobs(policy, data, progress=False)
     margins = nb.scores.explicit_margin(data), nb.scores.length_normalized_margin(logps)
@@ -140,9 +140,10 @@ def test_a_round_is_its_steps(policy, prompts, whole):
     parents = asked.set_index("id").prompt[chosen].tolist()
     assert evolved.prompt.tolist() == world.rewrite(parents, 3011)
     fresh = evolved[evolved.left_out == ""]
-    more = selfplay.best_and_worst(
-        selfplay.answer(policy, fresh, world.reward, 3, seed=3012, **how), "r1-"
-    )
+    to_fresh = selfplay.answer(policy, fresh, world.reward, 3, seed=3012, **how)
+    more = selfplay.best_and_worst(to_fresh, "r1-")
+    everything = pd.concat([answers, to_fresh], ignore_index=True)
+    pd.testing.assert_frame_equal(first.answers, everything)
     assert first.pairs.id.tolist() == [*given.id, *more.id]
     assert first.pairs.evolved.tolist() == [False] * len(given) + [True] * len(more)
     everything = nb.load_pairs(pd.concat([given, more]))
@@ -177,6 +178,15 @@ def test_the_next_round_asks_more_answers_anew_and_adds_to_the_base(policy, whol
     )  # fmt: skip
     assert answers.response.tolist() == by_first and len(asked) == 24 + len(evolved)
     assert second.policy.name == "world/small, round-2"
+
+
+def test_without_progress_nothing_is_shown(policy, prompts, tmp_path, capfd):
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    list(selfplay.self_play(policy, prompts, world.reward, tmp_path, **dict(ROUNDS, rounds=1)))
+    assert "%|" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled() == shown
 
 
 def test_a_base_set_and_another_selection(policy, prompts, tmp_path):

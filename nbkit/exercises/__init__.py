@@ -9,6 +9,7 @@
     selective.py  notebook 04: equal updates, paired gain, peak of the parabola
     margins.py    notebook 05: Bradley-Terry loss, margin per token, contradictions
     potential.py  notebook 06: alignment potential, tie weight, residual weight
+    selfplay.py   notebook 10: best against worst, evolved prompts worth asking, hacked round
 """
 
 from nbkit.exercises.checking import Result
@@ -35,11 +36,17 @@ from nbkit.exercises.selective import (
     check_paired_gain,
     check_parabola_peak,
 )
+from nbkit.exercises.selfplay import (
+    check_best_against_worst,
+    check_hacked_round,
+    check_worth_asking,
+)
 from nbkit.exercises.tour import check_easiest, check_win_rate
 
 __all__ = [
     "Result",
     "check_alignment_potential",
+    "check_best_against_worst",
     "check_bradley_terry",
     "check_contradictions",
     "check_displacement",
@@ -47,6 +54,7 @@ __all__ = [
     "check_dpo_loss",
     "check_easiest",
     "check_equal_updates",
+    "check_hacked_round",
     "check_implicit_margin",
     "check_jaccard_by_chance",
     "check_leak",
@@ -60,4 +68,5 @@ __all__ = [
     "check_tie_weight",
     "check_validation_loss",
     "check_win_rate",
+    "check_worth_asking",
 ]

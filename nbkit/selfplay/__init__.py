@@ -2,17 +2,28 @@
 
     steps.py   the steps of a round as plain functions: answer, best_and_worst, evolve, ...
     loop.py    `self_play`: rounds of them, kept on disk, resumed after an interruption
+    plays.py   `compare_plays`: several self-plays, judged after each round, as one tidy table
 """
 
 from nbkit.selfplay.loop import Round, self_play
-from nbkit.selfplay.steps import answer, best_and_worst, evolve, most_potential, policy_rewriter
+from nbkit.selfplay.plays import compare_plays
+from nbkit.selfplay.steps import (
+    answer,
+    at_random,
+    best_and_worst,
+    evolve,
+    highest,
+    policy_rewriter,
+)
 
 __all__ = [
     "Round",
     "answer",
+    "at_random",
     "best_and_worst",
+    "compare_plays",
     "evolve",
-    "most_potential",
+    "highest",
     "policy_rewriter",
     "self_play",
 ]

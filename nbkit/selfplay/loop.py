@@ -13,6 +13,7 @@ Every step is a function of its own; `self_play` strings them together and keeps
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from datasets import Dataset
+from transformers.utils import logging
 
 from nbkit.cache import hash_content, keep_table
 from nbkit.models import Policy, load_policy
@@ -33,7 +35,7 @@ from nbkit.selfplay.steps import (
     answer,
     best_and_worst,
     evolve,
-    most_potential,
+    highest,
     most_promising,
     select_pairs,
     with_ids,
@@ -50,6 +52,8 @@ class Round:
         policy: trained on the base set as it is after this round.
         prompts: `id, prompt, parent, left_out`: what was asked, and what was evolved from it
             (`parent` is the id it came from; `left_out` says why it was not asked, else empty).
+        answers: all answers of the round, `prompt_id, prompt, response, reward`: those of the
+            policy as it was before the round.
         pairs: all pairs of the round: `id, prompt_id, prompt, chosen, rejected, chosen_score,
             rejected_score, evolved, explicit_margin, implicit_margin, alignment_potential,
             selected`.
@@ -59,6 +63,7 @@ class Round:
     number: int
     policy: Policy
     prompts: pd.DataFrame
+    answers: pd.DataFrame
     pairs: pd.DataFrame
     base: Dataset
 
@@ -96,7 +101,7 @@ def self_play(
         rewrite: `rewrite(prompts, seed)` -> as many new prompts, such as `nbkit.world.rewrite`, or
             `policy_rewriter(policy)` for a real model. None: nothing is evolved.
         select: `select(pairs)` -> ids to keep, from the round's pairs (`Round.pairs`, indexed by
-            id); default the 40% with the most alignment potential.
+            id); default `highest`: the 40% with the most alignment potential.
         base: pairs to begin the base set with.
         k: responses sampled to each prompt.
         sampling: `temperature, top_p, max_new_tokens`; default 0.8, 0.95, 128.
@@ -138,22 +143,24 @@ def self_play(
                             longest_ratio, seed=luck + 1, suffix=f".{number}")  # fmt: skip
         fresh = evolved[evolved.left_out == ""]
         if len(fresh):
-            answers = _kept(
+            to_evolved = _kept(
                 here / "evolved_answers", answer, player, fresh, judge, k, seed=luck + 2, **how
             )
-            more = best_and_worst(answers, prefix).assign(evolved=True)
+            more = best_and_worst(to_evolved, prefix).assign(evolved=True)
             pairs = pd.concat([pairs, more], ignore_index=True)
+            answers = pd.concat([answers, to_evolved], ignore_index=True)
         if pairs.empty:
             raise ValueError(
                 f"Round {number}: to each of the {len(asked)} prompts all {k} answers had the same "
                 "reward, so there is no best and worst. Sample at a higher temperature, or more "
                 "answers, or take a judge that tells answers apart."
             )
-        pairs = _kept(here / "pairs", select_pairs, player, pairs, weight, select or most_potential)
+        pairs = _kept(here / "pairs", select_pairs, player, pairs, weight, select or highest)
         base = _joined(base, pairs.loc[pairs.selected, PAIR])
         player = _trained(here / "policy", policy, base, seed=seed + number, progress=progress,
                           **training)  # fmt: skip
-        yield Round(number, player, pd.concat([asked, evolved], ignore_index=True), pairs, base)
+        prompts = pd.concat([asked, evolved], ignore_index=True)
+        yield Round(number, player, prompts, answers, pairs, base)
         asked = pd.concat([asked, fresh], ignore_index=True)
 
 
@@ -208,8 +215,23 @@ def _trained(folder: Path, policy: Policy, base: Dataset, **training) -> Policy:
         model = run.policy.model.merge_and_unload() if run.policy.has_adapter else run.policy.model
         unfinished = folder.with_suffix(".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
-        model.save_pretrained(unfinished)
+        with _library_bars(training["progress"]):
+            model.save_pretrained(unfinished)
         policy.tokenizer.save_pretrained(unfinished)
         os.replace(unfinished, folder)
-    kept = load_policy(folder, device=policy.device, dtype=policy.dtype)
+    with _library_bars(training["progress"]):
+        kept = load_policy(folder, device=policy.device, dtype=policy.dtype)
     return Policy(kept.model, policy.tokenizer, f"{policy.name}, {folder.parent.name}")
+
+
+@contextlib.contextmanager
+def _library_bars(shown: bool):
+    """transformers' own bars, over the files of a model, only where bars are wanted."""
+    before = logging.is_progress_bar_enabled()
+    if not shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            logging.enable_progress_bar()

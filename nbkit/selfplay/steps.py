@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 
@@ -141,9 +143,33 @@ def policy_rewriter(policy: Policy, instruction: str = INSTRUCTION, **sampling) 
     return rewrite
 
 
-def most_potential(pairs: pd.DataFrame) -> list[str]:
-    """The 40% of the pairs with the most alignment potential."""
-    return top(pairs.alignment_potential, 0.4)
+def highest(
+    pairs: pd.DataFrame, by: str = "alignment_potential", share: float = 0.4, seed: int = 0
+) -> list[str]:
+    """A selection: the share of a round's pairs with the highest value of a column.
+
+    Args:
+        pairs: `Round.pairs`, indexed by id.
+        by: alignment_potential, explicit_margin or implicit_margin (with its sign).
+        share: above 0, to 1; the paper's is 0.4.
+        seed: of the order of equals: a judge that counts has many, and in the order of their ids
+            the same prompts would win every round.
+    """
+    return top(pairs[by], share, ties=_lots(pairs, seed))
+
+
+def at_random(pairs: pd.DataFrame, share: float = 0.4, seed: int = 0) -> list[str]:
+    """A selection that looks at nothing: the control of the same size. Pairs without scores (too
+    long for the policy) are never drawn, as `highest` never keeps them."""
+    lots = _lots(pairs, seed)
+    return top(lots[pairs.alignment_potential.notna()], share)
+
+
+def _lots(pairs, seed) -> pd.Series:
+    """A random number for each pair; other pairs, so another round, get others."""
+    told = f"{seed} {sorted(pairs.index)}".encode()
+    draw = np.random.default_rng(list(hashlib.sha256(told).digest()))
+    return pd.Series(draw.random(len(pairs)), pairs.index)
 
 
 def score_pairs(policy: Policy, pairs: pd.DataFrame, weight: float) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .demonstrations import demonstrations
 from .facts import ANIMALS, CLOSINGS, FACTS, NAMES, OPENINGS, RUNGS, TOPICS, compose, facts
+from .judge import Judge
 from .pairs import NOISE, pairs, prompts
 from .reward import Grade, grade, reward
 from .rewrite import rewrite
@@ -34,6 +35,7 @@ __all__ = [
     "TOPICS",
     "WEIGHTS",
     "Grade",
+    "Judge",
     "compose",
     "demonstrations",
     "facts",

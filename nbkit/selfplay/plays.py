@@ -1,0 +1,136 @@
+"""Several self-plays side by side: what each policy is worth after each round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pandas as pd
+
+from nbkit.evaluate import rewards, wins
+from nbkit.models import Policy
+from nbkit.sampling import prompt_list, sample
+from nbkit.selfplay.loop import self_play
+from nbkit.workers import run_jobs
+
+SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 128}  # as in nbkit.compare
+FUNCTIONS = ("judge", "rewrite", "select")
+
+
+def compare_plays(
+    policy: Policy,
+    plays: Mapping[tuple[str, int], Mapping],
+    prompts,
+    judge: Callable[[object, str], float],
+    folder: str | Path,
+    *,
+    measures: Mapping[str, Callable[[object, str], float]] | None = None,
+    test_sampling: Mapping | None = None,
+    workers: int = 1,
+    progress: bool = True,
+    **common,
+) -> pd.DataFrame:
+    """Play several self-plays, and after every round have the policy answer test prompts.
+
+    Args:
+        policy: where every self-play starts, and whose answers are the baseline of the win rate.
+        plays: (name, seed) -> arguments of `self_play`: prompts, select, rounds, ... A `judge` in
+            them is the judge of that self-play, which may be another than the `judge` of the test.
+        prompts: of the test; none of them should be played with. A prompt may be in it several
+            times, which `distinct` needs.
+        judge: `judge(prompt, response)` -> the reward that counts; also in the self-plays that
+            bring no judge of their own.
+        folder: where the self-plays are kept, each in a folder of its own. The same call after an
+            interruption plays only what is missing.
+        measures: name -> function of (prompt, response), averaged into a column of that name.
+        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, 128.
+        workers: processes that play at once (see `nbkit.workers`). With several, judges and
+            functions of the self-plays must be importable: no lambdas, nothing from a notebook.
+        progress: show a bar over the self-plays.
+        **common: arguments of `self_play` that all of them share.
+
+    Returns:
+        Tidy DataFrame, one row a (play, seed, round); round 0 is the policy they start from.
+        Columns: `asked` (prompts answered in the round, those evolved in it too), `pairs` (of the
+        round), `trained_on` (pairs of the base set); in the test `win_rate` against the policy's
+        own answers (ties one half), `reward` (mean), `judged` (mean, by the self-play's own
+        judge), `length` (mean, tokens), `distinct` (share of the answers left when each prompt's
+        repetitions are taken out) and the measures.
+
+    Raises:
+        ValueError: functions that workers cannot import; and what `self_play` refuses.
+    """
+    how = {**SAMPLING, **(test_sampling or {})}
+    told = {key: {"judge": judge, **common, **play} for key, play in plays.items()}
+    if workers > 1:
+        _check_importable(told)
+    prompts = prompt_list(prompts)
+    baseline = {}
+    for _, seed in told:
+        if seed not in baseline:
+            baseline[seed] = sample(policy, prompts, seed=2 * seed + 1, progress=False, **how)
+    jobs = [
+        (policy, dict(play, seed=seed), Path(folder) / quote(f"{name} {seed}", safe=" "),
+         prompts, how)
+        for (name, seed), play in told.items()
+    ]  # fmt: skip
+    finished, keys = {}, list(told)
+    for number, tests in run_jobs(_play, jobs, workers, progress=progress, desc="self-plays"):
+        finished[keys[number]] = tests
+    rows = []
+    for key, play in told.items():
+        for test in finished[key]:
+            row = _verdict(test.responses, baseline[key[1]], prompts, judge, policy.tokenizer)
+            row["judged"] = rewards(play["judge"], prompts, test.responses).mean()
+            for column, measure in (measures or {}).items():
+                row[column] = rewards(measure, prompts, test.responses).mean()
+            rows.append({"play": key[0], "seed": key[1], **test.counts, **row})
+    return pd.DataFrame(rows)
+
+
+class _Test(NamedTuple):
+    """After one round: what it counted, and the answers to the test prompts."""
+
+    counts: dict[str, int]
+    responses: list[str]
+
+
+def _play(policy, play, folder, prompts, how) -> list[_Test]:
+    def test(player, **counts):
+        responses = sample(player, prompts, seed=2 * play["seed"], progress=False, **how)
+        return _Test(counts, responses)
+
+    tests = [test(policy, round=0, asked=0, pairs=0, trained_on=0)]
+    for done in self_play(policy, folder=folder, **{"progress": False, **play}):
+        asked = int((done.prompts.left_out == "").sum())
+        counts = dict(round=done.number, asked=asked, pairs=len(done.pairs))
+        tests.append(test(done.policy, trained_on=len(done.base), **counts))
+    return tests
+
+
+def _verdict(responses, baseline, prompts, judge, tokenizer) -> dict[str, float]:
+    reward = rewards(judge, prompts, responses)
+    tokens = tokenizer(responses, add_special_tokens=False)["input_ids"]
+    said = pd.DataFrame(dict(prompt=map(repr, prompts), response=responses))
+    return {
+        "win_rate": wins(reward, rewards(judge, prompts, baseline)).mean(),
+        "reward": reward.mean(),
+        "length": pd.Series(tokens).map(len).mean(),
+        "distinct": 1 - said.duplicated().mean(),
+    }
+
+
+def _check_importable(told) -> None:
+    for key, play in told.items():
+        for name in FUNCTIONS:
+            function = play.get(name)
+            home = getattr(function, "__module__", None)
+            if home == "__main__" or "<" in getattr(function, "__qualname__", ""):
+                raise ValueError(
+                    f"Self-play {key}: its {name} is defined in a notebook cell, a script or "
+                    "another function, and several workers cannot import it. Move it to a module "
+                    "(a .py file beside the notebook), take one of nbkit's (functools.partial "
+                    "gives it arguments), or use workers=1."
+                )
