@@ -16,7 +16,7 @@ import torch
 
 from nbkit.head import target_logps, why_not_plain
 from nbkit.models import Policy
-from nbkit.packing import pack_row, packed_attention, plan_rows
+from nbkit.packing import pack_row, packed_states, plan_rows
 from nbkit.tokens import TokenPair
 
 # Tokens per forward pass: enough to keep the matrix units busy, small enough for the caches.
@@ -52,17 +52,7 @@ def score_tokens(
     Raises:
         ValueError: path="packed" for a model that cannot take it, with the reason.
     """
-    if path not in ("auto", "packed", "padded"):
-        raise ValueError(f"path={path!r}; expected 'auto', 'packed' or 'padded'.")
-    if not token_pairs:
-        return
-    longest = max(p.longest for p in token_pairs)
-    reason = why_not_packed(policy, longest) if path != "padded" else None
-    if path == "packed" and reason:
-        raise ValueError(f"The packed path cannot serve {policy.name!r}: {reason}.")
-    budget = budget or BUDGET.get(policy.device.type, BUDGET["cuda"])
-    passes = _padded if path == "padded" or reason else _packed
-    steps = passes(policy, token_pairs, budget)
+    steps = forward_passes(policy, token_pairs, path=path, budget=budget)
     while True:
         # Left before each `yield`: between two passes the caller may use the model, or switch the
         # adapter that this policy shares with another.
@@ -71,6 +61,31 @@ def score_tokens(
         if scored is None:
             return
         yield scored
+
+
+def forward_passes(
+    policy: Policy, token_pairs: list[TokenPair], *, path: str = "auto", budget: int | None = None
+) -> Iterator[Scored]:
+    """The passes of `score_tokens`, as they are: to be run inside `policy.ready()`, where with
+    gradients enabled the log-probs can be differentiated."""
+    passes = _choose(policy, token_pairs, path, _packed, _padded)
+    return passes(policy, token_pairs, budget or default_budget(policy))
+
+
+def _choose(policy, token_pairs, path, packed, padded):
+    """`packed`, or `padded` where that is asked for or the packed path cannot serve."""
+    if path not in ("auto", "packed", "padded"):
+        raise ValueError(f"path={path!r}; expected 'auto', 'packed' or 'padded'.")
+    longest = max((p.longest for p in token_pairs), default=0)
+    reason = why_not_packed(policy, longest) if path != "padded" and token_pairs else None
+    if path == "packed" and reason:
+        raise ValueError(f"The packed path cannot serve {policy.name!r}: {reason}.")
+    return padded if path == "padded" or reason else packed
+
+
+def default_budget(policy: Policy) -> int:
+    """Tokens for one forward pass on the policy's device."""
+    return BUDGET.get(policy.device.type, BUDGET["cuda"])
 
 
 def why_not_packed(policy: Policy, longest: int) -> str | None:
@@ -95,17 +110,31 @@ def why_not_packed(policy: Policy, longest: int) -> str | None:
     return _measured_difference(policy)
 
 
+def response_states(
+    policy: Policy, token_pairs: list[TokenPair], *, path: str = "auto", budget: int | None = None
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """The last hidden states that predict the response tokens, forward pass by forward pass:
+    (pairs, owners [S], states [S, d] on the policy's device); pairs and owners as in `Scored`."""
+    passes = _choose(policy, token_pairs, path, _packed_states, _padded_states)
+    steps = passes(policy, token_pairs, budget or default_budget(policy))
+    while True:
+        with policy.ready(), torch.inference_mode():
+            found = next(steps, None)
+        if found is None:
+            return
+        yield found[:3]
+
+
 def _packed(policy, token_pairs, budget):
-    model = policy.causal_lm
-    weight = model.get_output_embeddings().weight
+    weight = policy.causal_lm.get_output_embeddings().weight
+    for indices, owners, states, targets in _packed_states(policy, token_pairs, budget):
+        yield Scored(indices, owners, target_logps(states, weight, targets).cpu())
+
+
+def _packed_states(policy, token_pairs, budget):
     for indices in plan_rows(token_pairs, budget):
         row = pack_row(token_pairs, indices, device=policy.device)
-        with packed_attention(model, row):
-            hidden = model.base_model(
-                input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False
-            ).last_hidden_state[0]
-        logps = target_logps(hidden[row.predictors], weight, row.targets)
-        yield Scored(indices, row.owners.cpu(), logps.cpu())
+        yield indices, row.owners.cpu(), packed_states(policy.causal_lm, row), row.targets
 
 
 def _padded(policy, token_pairs, budget, plain=None):
@@ -113,22 +142,33 @@ def _padded(policy, token_pairs, budget, plain=None):
     model = policy.causal_lm
     if plain is None:
         plain = why_not_plain(model) is None
-    if not plain:  # the model's own head makes [tokens, vocabulary] logits: keep that matrix small
-        budget = min(budget, 2**26 // model.config.get_text_config().vocab_size)
+    if plain:
+        weight = model.get_output_embeddings().weight
+        for indices, owners, states, targets in _padded_states(policy, token_pairs, budget):
+            yield Scored(indices, owners, target_logps(states, weight, targets).cpu())
+        return
+    # the model's own head makes [tokens, vocabulary] logits: keep that matrix small
+    budget = min(budget, 2**26 // model.config.get_text_config().vocab_size)
+    for indices, owners, inputs, scored, targets in _padded_inputs(policy, token_pairs, budget):
+        logits = model(**inputs).logits[:, :-1][scored].float()
+        logps = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
+        yield Scored(indices, owners, logps.cpu())
+
+
+def _padded_states(policy, token_pairs, budget):
+    for indices, owners, inputs, scored, targets in _padded_inputs(policy, token_pairs, budget):
+        states = policy.causal_lm.base_model(**inputs).last_hidden_state[:, :-1][scored]
+        yield indices, owners, states, targets
+
+
+def _padded_inputs(policy, token_pairs, budget):
     for indices in _plan_padded(token_pairs, budget):
         ids, real, scored = _pad(token_pairs, indices, policy.tokenizer.pad_token_id or 0)
         owners = torch.tensor([2 * i + side for i in indices for side in (0, 1)])
         owners = owners.repeat_interleave(scored.sum(1))
         ids, real, scored = (x.to(policy.device) for x in (ids, real, scored))
         inputs = dict(input_ids=ids, attention_mask=real, use_cache=False)
-        targets = ids[:, 1:][scored]
-        if plain:
-            hidden = model.base_model(**inputs).last_hidden_state[:, :-1][scored]
-            logps = target_logps(hidden, model.get_output_embeddings().weight, targets)
-        else:
-            logits = model(**inputs).logits[:, :-1][scored].float()
-            logps = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
-        yield Scored(indices, owners, logps.cpu())
+        yield indices, owners, inputs, scored, ids[:, 1:][scored]
 
 
 def _plan_padded(token_pairs, budget):

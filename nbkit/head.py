@@ -1,4 +1,5 @@
-"""Log-probs of given tokens under a linear LM head, without the [tokens, vocabulary] matrix."""
+"""Log-probs of given tokens under a linear LM head, and their derivatives, without the
+[tokens, vocabulary] matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ def target_logps(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tens
     """log p(target) at each position: z_t - logsumexp(z), with z = hidden @ weight.T.
 
     The logits are made tile by tile, and the logsumexp is carried along (its running maximum and
-    the running sum of exp(z - maximum)), so memory does not grow with the vocabulary.
+    the running sum of exp(z - maximum)), so memory does not grow with the vocabulary. With
+    gradients enabled the result can be differentiated; the tiles are then made once more.
 
     Args:
         hidden: [S, d] hidden states that predict the scored tokens.
@@ -23,21 +25,108 @@ def target_logps(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tens
     Returns:
         float32 [S], nats.
     """
-    rows, columns = TILE.get(hidden.device.type, TILE["cuda"])
+    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+        return _Differentiable.apply(hidden, weight, targets)
+    return _forward(hidden, weight, targets)[0]
+
+
+def target_slopes(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    d_hidden: torch.Tensor | None = None,
+    d_weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Derivatives of `target_logps` when hidden and weight move along d_hidden and d_weight (None:
+    it stays): dz_t - sum_v p_v dz_v, with dz = d_hidden @ weight.T + hidden @ d_weight.T.
+
+    Returns:
+        float32 [S], nats per unit of the direction.
+    """
+    slopes = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
+    for rows in _row_tiles(hidden):
+        h, t = hidden[rows], targets[rows]
+        dh = d_hidden[rows] if d_hidden is not None else None
+        top = torch.full((len(h), 1), -torch.inf, device=h.device)
+        total, mean = torch.zeros_like(top), torch.zeros_like(top)
+        for column in _column_tiles(weight):
+            z = torch.mm(h, weight[column].T).float()
+            dz = torch.zeros_like(z)
+            if dh is not None:
+                dz += torch.mm(dh, weight[column].T)
+            if d_weight is not None:
+                dz += torch.mm(h, d_weight[column].T)
+            new_top = torch.maximum(top, z.amax(1, keepdim=True))
+            rescaled = (top - new_top).exp_()
+            share = z.sub_(new_top).exp_()
+            total = total * rescaled + share.sum(1, keepdim=True)
+            mean = mean * rescaled + (share * dz).sum(1, keepdim=True)
+            top = new_top
+        slope = -(mean / total)[:, 0]
+        if dh is not None:
+            slope += (dh.float() * weight[t].float()).sum(1)
+        if d_weight is not None:
+            slope += (h.float() * d_weight[t].float()).sum(1)
+        slopes[rows] = slope
+    return slopes
+
+
+class _Differentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, targets):
+        logps, logsumexp = _forward(hidden, weight, targets)
+        ctx.save_for_backward(hidden, weight, targets, logsumexp)
+        return logps
+
+    @staticmethod
+    def backward(ctx, grad):
+        hidden, weight, targets, logsumexp = ctx.saved_tensors
+        d_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for rows in _row_tiles(hidden):
+            h, g = hidden[rows], grad[rows, None]
+            for column in _column_tiles(weight):
+                z = torch.mm(h, weight[column].T).float()
+                d_z = z.sub_(logsumexp[rows]).exp_().mul_(-g).to(h.dtype)
+                d_hidden[rows] += torch.mm(d_z, weight[column])
+                if d_weight is not None:
+                    d_weight[column] += torch.mm(d_z.T, h)
+        d_hidden += grad[:, None] * weight[targets]
+        if d_weight is not None:
+            d_weight.index_add_(0, targets, (grad[:, None] * hidden).to(weight.dtype))
+        return d_hidden.to(hidden.dtype), d_weight, None
+
+
+def _forward(hidden, weight, targets):
+    """(logps [S], logsumexp [S, 1])."""
     logps = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-    for start in range(0, len(hidden), rows):
-        h = hidden[start : start + rows]
+    logsumexp = torch.empty(len(hidden), 1, dtype=torch.float32, device=hidden.device)
+    for rows in _row_tiles(hidden):
+        h = hidden[rows]
         top = torch.full((len(h), 1), -torch.inf, device=h.device)
         total = torch.zeros(len(h), device=h.device)
-        for column in range(0, len(weight), columns):
-            z = torch.mm(h, weight[column : column + columns].T).float()
+        for column in _column_tiles(weight):
+            z = torch.mm(h, weight[column].T).float()
             new_top = torch.maximum(top, z.amax(1, keepdim=True))
             total *= (top - new_top).exp_()[:, 0]
             total += z.sub_(new_top).exp_().sum(1)
             top = new_top
-        target_logit = (h.float() * weight[targets[start : start + rows]].float()).sum(1)
-        logps[start : start + rows] = target_logit - top[:, 0] - total.log()
-    return logps
+        target_logit = (h.float() * weight[targets[rows]].float()).sum(1)
+        logsumexp[rows] = top + total.log()[:, None]
+        logps[rows] = target_logit - top[:, 0] - total.log()
+    return logps, logsumexp
+
+
+def _row_tiles(hidden):
+    return _slices(len(hidden), TILE.get(hidden.device.type, TILE["cuda"])[0])
+
+
+def _column_tiles(weight):
+    return _slices(len(weight), TILE.get(weight.device.type, TILE["cuda"])[1])
+
+
+def _slices(length, step):
+    return [slice(start, start + step) for start in range(0, length, step)]
 
 
 def why_not_plain(model) -> str | None:

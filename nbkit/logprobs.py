@@ -56,7 +56,7 @@ def response_logprobs(
         ValueError: no pairs; an id twice; a tokenizer that does not fit; a path that the model
             cannot take.
     """
-    token_pairs, left_out = _tokenize(policy, pairs, max_length)
+    token_pairs, left_out = tokenize(policy, pairs, max_length)
     store = LogprobCache(cache, policy) if cache is not None else None
     sums = _Sums(token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
@@ -84,7 +84,7 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
         tidy DataFrame with columns `id, side ("chosen" or "rejected"), position (0 is the first
         response token), token (its text), token_id, logp` (nats), in the order of `pairs`.
     """
-    token_pairs, _ = _tokenize(policy, pairs, max_length)
+    token_pairs, _ = tokenize(policy, pairs, max_length)
     frames = {}
     for scored in score_tokens(policy, token_pairs):
         for i in scored.pairs:
@@ -148,8 +148,11 @@ class _Sums:
         return pd.DataFrame(columns, index=pd.Index([p.id for p in self.pairs], name="id"))
 
 
-def _tokenize(policy, pairs, max_length):
-    """Token pairs that can be scored, and for each of the others (by id) why not."""
+def tokenize(policy, pairs, max_length):
+    """Token pairs that can be scored, and for each of the others (by id) why not.
+
+    Raises and warns as `response_logprobs` does.
+    """
     if not len(pairs):
         raise ValueError("There are no pairs to score: got a data set of 0 rows.")
     if twice := [id_ for id_, count in Counter(map(str, pairs["id"])).items() if count > 1]:

@@ -15,6 +15,7 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 
 from nbkit.tokens import TokenPair
@@ -104,14 +105,34 @@ def pack_row(token_pairs: list[TokenPair], indices: list[int], device="cpu") -> 
     )
 
 
+def packed_states(model, row: PackedRow, *, backbone=None, fused: bool = True, **inputs):
+    """Last hidden states that predict the scored tokens of a packed row: [S, d].
+
+    Args:
+        model: a transformers causal LM.
+        row: on the model's device.
+        backbone: what is called instead of `model.base_model`.
+        fused: False computes attention from single operations only: slower, and differentiable in
+            forward mode too.
+        **inputs: for the backbone, instead of `input_ids`.
+    """
+    inputs = inputs or dict(input_ids=row.input_ids)
+    with packed_attention(model, row, fused):
+        hidden = (backbone or model.base_model)(
+            position_ids=row.position_ids, use_cache=False, **inputs
+        ).last_hidden_state[0]
+    return hidden[row.predictors]
+
+
 @contextlib.contextmanager
-def packed_attention(model, row: PackedRow):
+def packed_attention(model, row: PackedRow, fused: bool = True):
     """Inside the block, `model` (a transformers model) attends as `row` is packed."""
     before = model.config._attn_implementation
     model.config._attn_implementation = ATTENTION
-    _current.row, _current.layout = row, None
+    _current.row, _current.layout, _current.fused = row, None, fused
     try:
-        yield
+        with contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         model.config._attn_implementation = before
         _current.row = _current.layout = None
@@ -125,20 +146,20 @@ def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwa
     if unknown := sorted(name for name in CHANGES_ATTENTION if kwargs.get(name) is not None):
         raise NotImplementedError(f"packed attention knows no {', '.join(unknown)}")
     row = _current.row
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+    if _current.fused and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         if _current.layout is None:  # made at the first layer, used by all
             _current.layout = varlen_layout(row)
         return _attend_varlen(_current.layout, query, key, value, scaling), None
     gqa = query.shape[1] != key.shape[1]
-    out = torch.empty(
-        (1, query.shape[2], query.shape[1], value.shape[-1]), dtype=query.dtype, device=query.device
-    )
+    pieces = []  # [1, rows, heads, d], in the order of the row
     for segment in row.segments:
         prompt = slice(segment.start, segment.start + segment.prompt)
         for n, own in enumerate(segment.response_slices()):
             attended = _prompt_and_response if n == 0 or _shorter(prompt, own) else _response_only
-            attended(out, query, key, value, prompt, own, scale=scaling, enable_gqa=gqa)
-    return out, None
+            y = attended(query, key, value, prompt, own, scale=scaling, enable_gqa=gqa)
+            rows = own.stop - own.start + (segment.prompt if n == 0 else 0)
+            pieces.append(y[:, :, -rows:].transpose(1, 2))
+    return torch.cat(pieces, dim=1), None
 
 
 AttentionInterface.register(ATTENTION, attend_packed)
@@ -203,21 +224,16 @@ def _rows(x, prompt: slice, own: slice):
     return torch.cat([x[:, :, prompt], x[:, :, own]], dim=2)
 
 
-def _prompt_and_response(out, query, key, value, prompt, own, **options):
+def _prompt_and_response(query, key, value, prompt, own, **options):
     """Causal attention over prompt + response. For a later response the prompt's own rows are
     computed once more: with a short prompt that costs less than a masked square."""
     q, k, v = (_rows(x, prompt, own) for x in (query, key, value))
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, **options).transpose(1, 2)
-    length = prompt.stop - prompt.start
-    out[:, own] = y[:, length:]
-    if own.start == prompt.stop:
-        out[:, prompt] = y[:, :length]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, **options)
 
 
-def _response_only(out, query, key, value, prompt, own, **options):
+def _response_only(query, key, value, prompt, own, **options):
     """Attention of the response's rows over prompt + response."""
     k, v = (_rows(x, prompt, own) for x in (key, value))
     rows, columns = own.stop - own.start, k.shape[2]
     mask = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril(columns - rows)
-    y = F.scaled_dot_product_attention(query[:, :, own], k, v, attn_mask=mask, **options)
-    out[:, own] = y.transpose(1, 2)
+    return F.scaled_dot_product_attention(query[:, :, own], k, v, attn_mask=mask, **options)

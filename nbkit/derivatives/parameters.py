@@ -1,0 +1,75 @@
+"""Which parameters are differentiated, and arithmetic of directions in their space."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+
+from nbkit.models import Policy
+
+Direction = dict[str, torch.Tensor]  # by the names of `policy.causal_lm.named_parameters()`
+
+
+def choose(policy: Policy, parameters: str | Callable[[str], bool] | None = None) -> Direction:
+    """The parameters to differentiate with respect to, by name.
+
+    Args:
+        policy: whose parameters.
+        parameters: "all"; "lora" (the adapter's); or `chosen(name) -> bool`. None: the adapter's
+            where there is one, else all.
+
+    Raises:
+        ValueError: no such choice, or it chooses none; "lora" of a policy with its adapter off.
+    """
+    if parameters is None:
+        parameters = "lora" if policy.has_adapter else "all"
+    rules = {"all": lambda name: True, "lora": lambda name: "lora_" in name}
+    rule = parameters if callable(parameters) else rules.get(parameters)
+    if rule is None:
+        raise ValueError(
+            f"parameters={parameters!r}; expected 'all', 'lora', or a function name -> bool."
+        )
+    named = dict(policy.causal_lm.named_parameters())
+    chosen = {name: p for name, p in named.items() if p.is_floating_point() and rule(name)}
+    if not chosen or (parameters == "lora" and not policy.adapter_enabled):
+        raise ValueError(
+            f"parameters={parameters!r} chooses none of the {len(named)} parameters of "
+            f"{policy!r} (the first is called {next(iter(named))!r})."
+        )
+    return chosen
+
+
+@contextlib.contextmanager
+def differentiable(policy: Policy, chosen: Direction):
+    """Inside the block exactly the chosen parameters require gradients, and gradients are made;
+    the policy is ready (see `Policy.ready`)."""
+    before = {p: p.requires_grad for p in policy.model.parameters()}
+    wanted = {id(p) for p in chosen.values()}
+    with policy.ready(), torch.enable_grad():
+        for p in before:
+            p.requires_grad_(id(p) in wanted)
+        try:
+            yield
+        finally:
+            for p, flag in before.items():
+                p.requires_grad_(flag)
+
+
+def dot(a: Direction, b: Direction) -> float:
+    """Inner product, summed in float64."""
+    return sum((a[name] * b[name]).sum(dtype=torch.float64).item() for name in a)
+
+
+def norm(a: Direction) -> float:
+    return dot(a, a) ** 0.5
+
+
+def combine(a: Direction, factor: float, b: Direction) -> Direction:
+    """a + factor b."""
+    return {name: torch.add(a[name], b[name], alpha=factor) for name in a}
+
+
+def scaled(a: Direction, factor: float) -> Direction:
+    return {name: factor * part for name, part in a.items()}

@@ -1,0 +1,60 @@
+"""Which pairs make a policy forget both responses: CHES (arXiv 2410.08847)."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from nbkit.engine import response_states
+from nbkit.logprobs import tokenize
+from nbkit.models import Policy
+
+
+def ches(
+    policy: Policy,
+    pairs,
+    *,
+    normalized: bool = False,
+    max_length: int | None = None,
+    path: str = "auto",
+    budget: int | None = None,
+    progress: bool = True,
+) -> pd.Series:
+    """Centered hidden embedding similarity, < H_w, H_l > - |H_w|^2 (arXiv 2410.08847, section 5):
+    the higher, the more training on the pair lowers the log-prob of its own chosen response
+    (likelihood displacement), because both responses look alike to the model. Needs one pass and
+    no reference; leave the highest out.
+
+    Args:
+        policy: whose states.
+        pairs: Dataset with `id, prompt, chosen, rejected`.
+        normalized: H_w, H_l are means over the response tokens, not sums (their length-normalised
+            variant), so that long responses do not come first by their length.
+        max_length, path, budget, progress: see `nbkit.response_logprobs`.
+
+    Returns:
+        Series "ches" indexed by pair id, in squared units of the last hidden states (those that
+        predict the response tokens, after the final norm); `attrs["left_out"]`.
+    """
+    token_pairs, left_out = tokenize(policy, pairs, max_length)
+    width = policy.causal_lm.get_input_embeddings().weight.shape[1]
+    sums = torch.zeros(2 * len(token_pairs), width, dtype=torch.float64)
+    with tqdm(
+        total=len(token_pairs), unit=" pairs", desc=f"hidden states, {policy.name}", delay=1,
+        disable=not progress,
+    ) as bar:  # fmt: skip
+        for indices, owners, states in response_states(
+            policy, token_pairs, path=path, budget=budget
+        ):
+            sums.index_add_(0, owners, states.double().cpu())
+            bar.update(len(indices))
+    chosen, rejected = sums.view(-1, 2, width).unbind(1)
+    if normalized:
+        chosen = chosen / torch.tensor([[len(p.chosen)] for p in token_pairs])
+        rejected = rejected / torch.tensor([[len(p.rejected)] for p in token_pairs])
+    values = (chosen * rejected).sum(1) - (chosen * chosen).sum(1)
+    index = pd.Index([p.id for p in token_pairs], name="id")
+    scores = pd.Series(values.numpy(), index=index, name="ches")
+    scores.attrs["left_out"] = left_out
+    return scores

@@ -1,0 +1,210 @@
+"""Influence of training pairs on a validation loss, and its cheap stand-ins (arXiv 2510.13212).
+
+Influence of pair d: IF(d) = < grad L_val, grad loss(d) > at theta, where L_val is the mean DPO loss
+of the validation pairs. That is the derivative of loss(d) along *one* direction, grad L_val, which
+is the same for all pairs: two scoring passes a small step apart give it for every pair at once,
+exactly, whatever the number of parameters (see `nbkit.derivatives`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+
+from nbkit.derivatives.along import derivatives
+from nbkit.derivatives.curvature import gauss_newton, solve
+from nbkit.derivatives.finite import logp_sums
+from nbkit.derivatives.gradient import gradient
+from nbkit.derivatives.reference import some
+from nbkit.logprobs import tokenize
+from nbkit.models import Policy
+from nbkit.scores.margins import dpo_loss, implicit_margin
+from nbkit.select import middle
+
+
+def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
+    """IF(d) = < grad L_val, grad loss(d) > of every pair, at the policy's parameters.
+
+    Positive: a gradient step on d lowers the validation loss, by IF(d) times the learning rate to
+    first order; negative: it raises it. Squared nats per unit of parameter, squared; only
+    comparisons within one policy mean anything.
+
+    Args:
+        policy, reference, pairs, validation, **how: see `influence_table`, which also returns what
+            this is made of.
+
+    Returns:
+        Series "influence" indexed by pair id, with the `attrs` of the table.
+    """
+    table = influence_table(policy, reference, pairs, validation, **how)
+    scores = table["influence"]
+    scores.attrs = table.attrs
+    return scores
+
+
+def influence_table(
+    policy: Policy,
+    reference: Policy | pd.DataFrame,
+    pairs,
+    validation,
+    *,
+    logps: pd.DataFrame | None = None,
+    beta: float = 0.1,
+    method: str = "auto",
+    step: float | None = None,
+    check: int = 6,
+    curvature: str | None = None,
+    damping: float = 0.1,
+    curvature_pairs: int = 256,
+    parameters: str | Callable[[str], bool] | None = None,
+    max_length: int | None = None,
+    path: str = "auto",
+    budget: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Influence of every pair on the mean DPO loss of the validation pairs, and its ingredients.
+
+    Args:
+        policy: theta: usually warmed up on the pairs (arXiv 2510.13212, section 3).
+        reference: the DPO reference: a policy, or a log-prob table that covers both sets.
+        pairs: whose influence.
+        validation: pairs on which the loss should fall.
+        logps: the policy's own log-prob table of the pairs, where it is at hand: a forward
+            difference then needs one pass instead of two.
+        beta: DPO's beta.
+        method: "auto", or one of `nbkit.derivatives.along.METHODS`; all give the same numbers.
+        step: of a finite difference: by how many nats it changes the log-probs (root mean square);
+            None: found.
+        check: pairs whose derivatives are compared with gradients made pair by pair.
+        curvature: None: the inner product above. "gauss-newton": < (H + lambda I)^-1 grad L_val,
+            grad loss(d) >, H the Gauss-Newton matrix of the pairs' mean loss: the classical
+            influence function. Some 20 gradients of the pairs that H is made of.
+        damping: lambda, relative to H's largest eigenvalue.
+        curvature_pairs: number of pairs, of all lengths, that H is made of.
+        parameters: "all", "lora", or a function name -> bool; None: the adapter's if there is one.
+        max_length, path, budget, progress: see `nbkit.response_logprobs`.
+
+    Returns:
+        DataFrame indexed by pair id: `influence`; `margin` (beta x nats) and `loss` (nats) at
+        theta; `margin_slope` (derivative of the margin along the direction), and, unless the
+        method is "ghost", `chosen_slope, rejected_slope` (of the log-probs). `attrs`: "method",
+        "step", "error" (relative, over the "checked" pairs), "left_out", and, with curvature,
+        "iterations", "residual", "damping" (as it was added).
+
+    Raises:
+        ValueError: a reference that lacks pairs; a method or path that cannot serve this policy;
+            derivatives that do not agree with those of the loop.
+    """
+    if curvature not in (None, "gauss-newton"):
+        raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
+    scoring = dict(path=path, budget=budget, progress=progress)
+    goal = _Pairs(policy, reference, validation, max_length, scoring)
+    own = _Pairs(policy, reference, pairs, max_length, scoring)
+
+    def slopes_of_mean_loss(positions, logps):
+        pull = beta * torch.sigmoid(-goal.margin(logps, beta, positions)) / len(goal.token_pairs)
+        return torch.stack([-pull, pull], dim=1)
+
+    chosen = dict(parameters=parameters, path=path, budget=budget)
+    direction = gradient(
+        policy, goal.token_pairs, slopes_of_mean_loss, progress=progress, **chosen
+    )
+    at_theta = own.of_table(logps) if logps is not None else None
+    if at_theta is None and (curvature or method == "forward"):
+        at_theta = logp_sums(policy, own.token_pairs, **scoring)
+    facts = {}
+    if curvature:
+        few = some(own.token_pairs, curvature_pairs)
+        likely = torch.sigmoid(own.margin(at_theta, beta))[few]
+        bends = beta**2 * likely * (1 - likely)  # of the loss, by the margin in log-probs
+        times = gauss_newton(policy, [own.token_pairs[i] for i in few], bends, **chosen)
+        solved = solve(times, direction, damping=damping, progress=progress)
+        direction = solved.direction
+        facts = dict(iterations=solved.iterations, residual=solved.residual, damping=solved.damping)
+    found = derivatives(
+        policy, own.token_pairs, direction, method=method, step=step, check=check,
+        at_theta=at_theta, **scoring,
+    )  # fmt: skip
+    margin = own.margin(found.logps, beta)
+    columns = dict(
+        influence=-torch.sigmoid(-margin) * beta * found.margin,
+        margin=margin,
+        loss=-torch.nn.functional.logsigmoid(margin),
+        margin_slope=beta * found.margin,
+    )
+    if found.sides is not None:
+        columns |= dict(chosen_slope=found.sides[:, 0], rejected_slope=found.sides[:, 1])
+    index = pd.Index([p.id for p in own.token_pairs], name="id")
+    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()}, index=index)
+    table.attrs = dict(
+        method=found.method, step=found.step, error=found.error, checked=found.checked,
+        left_out=own.left_out, **facts,
+    )  # fmt: skip
+    return table
+
+
+def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
+    """Truncated influence function, TIF(d) = 1 if IF(d) lies between two percentiles, else 0
+    (arXiv 2510.13212). Too little: noise, by the paper; too much: pairs that a few steps overfit.
+
+    Args:
+        influence: or any other score.
+        low, high: shares, as in `nbkit.select.middle`, which lists the pairs that have 1.
+
+    Returns:
+        Series "truncated_influence" of 0.0 and 1.0; NaN where the influence is.
+    """
+    band = middle(influence, low, high)
+    return influence.where(influence.isna(), influence.index.isin(band).astype(float)).rename(
+        "truncated_influence"
+    )
+
+
+def loss_difference(
+    theta_logps: pd.DataFrame, val_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1
+) -> pd.Series:
+    """LossDiff(d) = loss(theta; d) - loss(theta_val; d) (arXiv 2510.13212): by how much training on
+    the validation set lowers the loss of d. Nats; a finite difference of the loss with one large
+    step, towards theta_val, and so influence's stand-in: positive where the validation set and d
+    pull the same way.
+
+    Args:
+        theta_logps, val_logps, ref_logps: log-prob tables of the pairs under the policy, under the
+            policy after an epoch on the validation set, and under the reference.
+    """
+    before, after = dpo_loss(theta_logps, ref_logps, beta), dpo_loss(val_logps, ref_logps, beta)
+    return (before - after.loc[before.index]).rename("loss_difference")
+
+
+def irm(theta_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -> pd.Series:
+    """Implicit reward margin of the pair under the policy, as a stand-in for its influence that
+    needs no validation set (arXiv 2510.13212). beta x nats; the same as `implicit_margin`."""
+    return implicit_margin(theta_logps, ref_logps, beta).rename("irm")
+
+
+class _Pairs:
+    """Pairs as token ids, and their log-probs under the reference."""
+
+    def __init__(self, policy, reference, pairs, max_length, scoring):
+        self.token_pairs, self.left_out = tokenize(policy, pairs, max_length)
+        if isinstance(reference, Policy):
+            self.reference = logp_sums(reference, self.token_pairs, **scoring)
+        else:
+            self.reference = self.of_table(reference)
+
+    def of_table(self, table: pd.DataFrame) -> torch.Tensor:
+        """[n, 2] log-probs of these pairs from a table that may hold more."""
+        ids = [p.id for p in self.token_pairs]
+        if absent := [id_ for id_ in ids if id_ not in table.index]:
+            raise ValueError(
+                f"The log-prob table lacks {len(absent)} of {len(ids)} pairs (first: "
+                f"{absent[0]!r}). A reference table must cover the pairs and the validation pairs; "
+                "or pass the reference policy."
+            )
+        return torch.from_numpy(table.loc[ids, ["chosen_logp", "rejected_logp"]].to_numpy().copy())
+
+    def margin(self, logps: torch.Tensor, beta: float, positions=slice(None)) -> torch.Tensor:
+        ratios = logps - self.reference[positions]
+        return beta * (ratios[:, 0] - ratios[:, 1])
