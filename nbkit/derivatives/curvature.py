@@ -25,7 +25,7 @@ class Solution:
 
     Attributes:
         direction: by parameter name.
-        largest: largest eigenvalue of H (power iteration).
+        largest: largest eigenvalue of H.
         damping: what was added to the diagonal.
         iterations: of conjugate gradients.
         residual: |g - (H + damping) direction| / |g|.
@@ -75,7 +75,6 @@ def solve(
     damping: float = 0.1,
     tolerance: float = 1e-4,
     most: int = 100,
-    powers: int = 10,
     progress: bool = False,
 ) -> Solution:
     """(H + damping * largest eigenvalue of H)^-1 g by conjugate gradients.
@@ -86,20 +85,13 @@ def solve(
         damping: relative to the largest eigenvalue.
         tolerance: of the residual, relative to |g|.
         most: iterations at most; the residual says how far they came.
-        powers: power iterations for the largest eigenvalue.
     """
     if not damping > 0:
         raise ValueError(f"damping={damping!r}; expected a number above 0: H itself is singular.")
     size = norm(g)
     if size == 0.0:
         return Solution(g, 0.0, 0.0, 0, 0.0)
-    u = scaled(g, 1 / size)
-    for _ in range(powers):
-        u = times(u)
-        largest = norm(u)
-        if largest == 0.0:
-            break
-        u = scaled(u, 1 / largest)
+    largest = largest_eigenvalue(times, scaled(g, 1 / size))
     added = damping * largest or 1.0
     x, rest = scaled(g, 0.0), g
     search, squared, iterations = g, size**2, 0
@@ -113,3 +105,25 @@ def solve(
             iterations += 1
             bar.update()
     return Solution(x, largest, added, iterations, squared**0.5 / size)
+
+
+def largest_eigenvalue(
+    times: Callable[[Direction], Direction], start: Direction, steps: int = 10
+) -> float:
+    """Of a symmetric H without negative eigenvalues, from below: Lanczos iteration from a start of
+    length 1."""
+    before, q, b = scaled(start, 0.0), start, 0.0
+    diagonal, beside = [], []
+    for _ in range(steps):
+        w = combine(times(q), -b, before)
+        diagonal.append(dot(w, q))
+        w = combine(w, -diagonal[-1], q)
+        b = norm(w)
+        if b <= 1e-6 * max(diagonal):
+            break
+        beside.append(b)
+        before, q = q, scaled(w, 1 / b)
+    beside = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)
+    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    T += torch.diag(beside, 1) + torch.diag(beside, -1)
+    return torch.linalg.eigvalsh(T)[-1].item()

@@ -3,7 +3,7 @@
     margins.py      margins and losses, from log-prob tables
     difficulty.py   learned step and data map, from a training trace; perplexity, length
     potential.py    alignment potential and BeeS, from an explicit and an implicit margin
-    influence.py    influence on a validation loss, truncated; LossDiff and IRM
+    influences.py   influence on a validation loss, truncated; LossDiff and IRM
     displacement.py CHES, from hidden states
     validation.py   validation loss: it trains reference models, so it stands a floor higher
 
@@ -29,11 +29,11 @@ _HOME = {
     "cross_fitted_losses": "validation",
     "folds": "validation",
     "validation_loss": "validation",
-    "influence": "influence",
-    "influence_table": "influence",
-    "irm": "influence",
-    "loss_difference": "influence",
-    "truncated": "influence",
+    "influence": "influences",
+    "influence_table": "influences",
+    "irm": "influences",
+    "loss_difference": "influences",
+    "truncated": "influences",
     "ches": "displacement",
 }
 
