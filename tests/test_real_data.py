@@ -103,14 +103,16 @@ def test_the_easiest_of_200_pairs_by_a_5m_model_and_lora(tokenizer, shared_data)
     policy = policy_of(tokenizer, 256, 8, 6000)
     assert 4e6 < sum(p.numel() for p in policy.model.parameters()) < 6e6
     few = shortest(pairs, tokenizer, 0, 200)
-    how = dict(seeds=1, lora=4, learning_rate=1e-3, batch_size=8, max_steps=4, progress=False)
-    losses = nb.scores.cross_fitted_losses(policy, few, **how)
+    ref = nb.response_logprobs(policy, few, **QUIET)
+    how = dict(reference=ref, lora=4, progress=False)
+    training = dict(seeds=1, learning_rate=1e-3, batch_size=8, max_steps=4)
+    losses = nb.scores.cross_fitted_losses(policy, few, **training, **how)
     assert len(losses) == 200 and (losses.notna().sum(axis=1) == 1).all()
     half = nb.scores.folds(few)
     assert half.groupby(few["prompt"][:]).nunique().max() == 1  # three pairs share a prompt
     keep = nb.select.easiest(losses.mean(axis=1), 0.5)
     assert len(keep) == 100 and losses.mean(axis=1)[keep].max() <= losses.mean(axis=1).median()
-    run = nb.train_dpo(policy, few, keep, order="given", lora=4, max_steps=2, progress=False)
+    run = nb.train_dpo(policy, few, keep, order="given", max_steps=2, **how)
     assert run.trained_on == keep
 
 
