@@ -1,19 +1,7 @@
-"""The checkers of notebook 10, as in test_exercises.py: right solutions pass, and each usual
-mistake gets its own hint. The learners' functions are written on their own."""
+"""Right and wrong solutions of the exercises of notebook 10, for test_exercises.py."""
 
 import numpy as np
 import pandas as pd
-import pytest
-
-from nbkit import exercises
-from nbkit.exercises import Result, checking, selfplay
-
-SEEDS = range(5)
-EXERCISES = {
-    exercise.name: exercise
-    for exercise in vars(selfplay).values()
-    if isinstance(exercise, checking.Exercise)
-}
 
 
 def with_loop(rewards):
@@ -90,6 +78,7 @@ def since_the_start(judged, true):
     return rounds_where((judged > 0) & (true < 0))
 
 
+SPECIAL = ("The two are exchanged", "Compared with round 0", "the last such round")
 WRONG = {
     "check_best_against_worst": [
         (lambda r: np.ptp(r, axis=1), "gives no pair: leave its 0 out"),
@@ -126,30 +115,3 @@ WRONG = {
         (lambda judged, true: both(judged, true), "expected one whole number: a round"),
     ],
 }
-
-
-@pytest.mark.parametrize("name, learner", [(n, one) for n, found in RIGHT.items() for one in found])
-def test_right_solutions_pass(name, learner):
-    for seed in SEEDS:
-        assert getattr(exercises, name)(learner, seed=seed) == Result(name, "passed")
-
-
-@pytest.mark.parametrize(
-    "name, learner, hint", [(name, *case) for name, found in WRONG.items() for case in found]
-)
-def test_usual_mistakes_get_their_own_hint(name, learner, hint):
-    for seed in SEEDS:
-        result = getattr(exercises, name)(learner, seed=seed)
-        assert result.status == "failed" and hint in result.hint
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_every_hint_is_reached_and_an_untouched_exercise_says_so(name):
-    reached = {getattr(exercises, name)(learner, seed=0).hint for learner, _ in WRONG[name]}
-    assert {mistake.hint for mistake in EXERCISES[name].mistakes} <= reached
-
-    def untouched(*case):
-        raise NotImplementedError("your turn: replace this line")
-
-    assert getattr(exercises, name)(untouched) == Result(name, "not attempted")
-    assert set(RIGHT) == set(WRONG) == set(EXERCISES)

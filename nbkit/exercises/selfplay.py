@@ -8,6 +8,7 @@ import numpy as np
 from nbkit.exercises.checking import (
     Exercise,
     Result,
+    WrongKind,
     answers_like,
     check,
     mask,
@@ -103,9 +104,10 @@ WRONG_PAIRS = [
 
 def _read_margins(answer):
     """One number is read, too, so that the mean of the margins gets its own hint."""
-    if np.ndim(answer) == 0:
+    try:
         return number("one margin for each pair")(answer)
-    return vector("one margin for each pair")(answer)
+    except WrongKind:
+        return vector("one margin for each pair")(answer)
 
 
 BEST_AGAINST_WORST = Exercise(
