@@ -67,6 +67,15 @@ def test_a_row_for_each_round_of_each_play_counted_by_hand(policy, table, tmp_pa
     assert rows.loc[("truth", 4, 1), "asked"] == 6  # nothing evolved
 
 
+def test_distinct_counts_repetitions_within_a_prompt_only(policy):
+    from nbkit.selfplay.plays import _verdict
+
+    prompts, said = ["a", "a", "b", "b"], ["dog", "dog", "dog", "cat"]
+    row = _verdict(said, ["cat"] * 4, prompts, lambda _, text: text == "dog", policy.tokenizer)
+    assert row["distinct"] == 0.75
+    assert (row["win_rate"], row["reward"], row["length"]) == (7 / 8, 0.75, 1)
+
+
 def test_a_play_is_judged_by_its_own_judge_and_by_the_one_that_counts(policy, table):
     row = table[0].set_index(["play", "seed", "round"]).loc["kind, all", 3, 1]
     assert row.trained_on == row.pairs  # its own selection
@@ -80,11 +89,23 @@ def test_a_play_is_judged_by_its_own_judge_and_by_the_one_that_counts(policy, ta
 
 
 def test_the_same_call_plays_nothing_again(policy, table, monkeypatch):
-    from nbkit.selfplay import loop, steps
+    from nbkit.selfplay import loop, plays, steps
 
+    def only_before(who, *given, **options):
+        assert who is policy, "a test is asked again"
+        return nb.sample(who, *given, **options)
+
+    monkeypatch.setattr(plays, "sample", only_before)
     monkeypatch.setattr(steps, "sample", lambda *a, **k: pytest.fail("asked again"))
     monkeypatch.setattr(loop, "train_dpo", lambda *a, **k: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(compare(policy, table[1]), table[0])
+
+
+def test_another_test_of_the_same_plays_is_another(policy, table):
+    """Answers to other prompts, or sampled otherwise, are not those that were kept."""
+    rows = compare(policy, table[1], {("truth", 3): PLAYS["truth", 3]},
+                   test_sampling=dict(HOW, temperature=0.0))  # fmt: skip
+    assert (rows.distinct == 0.5).all() and rows.pairs.tolist() == table[0].pairs[:3].tolist()
 
 
 def test_workers_play_the_same(policy, table, tmp_path):

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from nbkit.cache import hash_content, keep_table
 from nbkit.evaluate import rewards, wins
 from nbkit.models import Policy
 from nbkit.sampling import prompt_list, sample
@@ -42,8 +43,8 @@ def compare_plays(
             times, which `distinct` needs.
         judge: `judge(prompt, response)` -> the reward that counts; also in the self-plays that
             bring no judge of their own.
-        folder: where the self-plays are kept, each in a folder of its own. The same call after an
-            interruption plays only what is missing.
+        folder: where the self-plays are kept, each in a folder of its own with its answers in the
+            test. The same call after an interruption plays and asks only what is missing.
         measures: name -> function of (prompt, response), averaged into a column of that name.
         test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, 128.
         workers: processes that play at once (see `nbkit.workers`). With several, judges and
@@ -67,13 +68,15 @@ def compare_plays(
     if workers > 1:
         _check_importable(told)
     prompts = prompt_list(prompts)
-    baseline = {}
-    for _, seed in told:
-        if seed not in baseline:
-            baseline[seed] = sample(policy, prompts, seed=2 * seed + 1, progress=False, **how)
+    baseline, before = {}, {}
+    for seed in dict.fromkeys(seed for _, seed in told):
+        baseline[seed] = sample(policy, prompts, seed=2 * seed + 1, progress=False, **how)
+        responses = sample(policy, prompts, seed=2 * seed, progress=False, **how)
+        before[seed] = _Test(dict(round=0, asked=0, pairs=0, trained_on=0), responses)
+    content = hash_content(policy, prompts, how)
     jobs = [
         (policy, dict(play, seed=seed), Path(folder) / quote(f"{name} {seed}", safe=" "),
-         prompts, how)
+         prompts, how, f"test-{content}.parquet")
         for (name, seed), play in told.items()
     ]  # fmt: skip
     finished, keys = {}, list(told)
@@ -81,7 +84,7 @@ def compare_plays(
         finished[keys[number]] = tests
     rows = []
     for key, play in told.items():
-        for test in finished[key]:
+        for test in [before[key[1]], *finished[key]]:
             row = _verdict(test.responses, baseline[key[1]], prompts, judge, policy.tokenizer)
             row["judged"] = rewards(play["judge"], prompts, test.responses).mean()
             for column, measure in (measures or {}).items():
@@ -97,17 +100,20 @@ class _Test(NamedTuple):
     responses: list[str]
 
 
-def _play(policy, play, folder, prompts, how) -> list[_Test]:
-    def test(player, **counts):
-        responses = sample(player, prompts, seed=2 * play["seed"], progress=False, **how)
-        return _Test(counts, responses)
-
-    tests = [test(policy, round=0, asked=0, pairs=0, trained_on=0)]
+def _play(policy, play, folder, prompts, how, file) -> list[_Test]:
+    """Each round, and the test after it, whose answers are kept beside the round's policy."""
+    tests = []
     for done in self_play(policy, folder=folder, **{"progress": False, **play}):
+        kept = Path(folder) / f"round-{done.number}" / file
+        answers = keep_table(kept, _answers, done.policy, prompts, 2 * play["seed"], how)
         asked = int((done.prompts.left_out == "").sum())
         counts = dict(round=done.number, asked=asked, pairs=len(done.pairs))
-        tests.append(test(done.policy, trained_on=len(done.base), **counts))
+        tests.append(_Test({**counts, "trained_on": len(done.base)}, answers.response.tolist()))
     return tests
+
+
+def _answers(policy, prompts, seed, how) -> pd.DataFrame:
+    return pd.DataFrame({"response": sample(policy, prompts, seed=seed, progress=False, **how)})
 
 
 def _verdict(responses, baseline, prompts, judge, tokenizer) -> dict[str, float]:
