@@ -9,6 +9,7 @@
     selective.py  notebook 04: equal updates, paired gain, peak of the parabola
     margins.py    notebook 05: Bradley-Terry loss, margin per token, contradictions
     potential.py  notebook 06: alignment potential, tie weight, residual weight
+    influence.py  notebook 07: slope of a loss, central difference, flipped label, LDS
     selfplay.py   notebook 10: best against worst, evolved prompts worth asking, hacked round
 """
 
@@ -16,6 +17,12 @@ from nbkit.exercises.checking import Result
 from nbkit.exercises.crossfit import check_leak, check_validation_loss
 from nbkit.exercises.difficulty import check_jaccard_by_chance, check_learned_step
 from nbkit.exercises.dpo import check_displacement, check_dpo_gradient_weight, check_dpo_loss
+from nbkit.exercises.influence import (
+    check_central_difference,
+    check_datamodeling_score,
+    check_flipped_influence,
+    check_loss_slope,
+)
 from nbkit.exercises.logprobs import (
     check_implicit_margin,
     check_response_mask,
@@ -48,17 +55,21 @@ __all__ = [
     "check_alignment_potential",
     "check_best_against_worst",
     "check_bradley_terry",
+    "check_central_difference",
     "check_contradictions",
+    "check_datamodeling_score",
     "check_displacement",
     "check_dpo_gradient_weight",
     "check_dpo_loss",
     "check_easiest",
     "check_equal_updates",
+    "check_flipped_influence",
     "check_hacked_round",
     "check_implicit_margin",
     "check_jaccard_by_chance",
     "check_leak",
     "check_learned_step",
+    "check_loss_slope",
     "check_margin_per_token",
     "check_paired_gain",
     "check_parabola_peak",
