@@ -94,7 +94,7 @@ text.loc[four, shown].set_axis(corners.keys()).round(2)
 # | symbol | meaning | unit |
 # |---|---|---|
 # | $\Delta r$ | explicit margin, $r(y_w) - r(y_l)$: the target | reward units |
-# | $\Delta \hat r$ | implicit margin, per token, of the policy alone [R]: where it is now | nats |
+# | $\Delta \hat r$ | implicit margin, of the policy alone [R]: where it is now | nats per token |
 # | $z$ | standardised over the pool: how unusual, instead of how large | standard deviations |
 # | $w$ | price of an implicit margin: 1 for selecting, 2.5 in self-play [R] | none (under $z$) |
 #
@@ -654,12 +654,12 @@ Markdown(f"""
 {claim(results, "M_AP", "explicit only")} |
 | ... the implicit margin | {claim(results, "M_AP", "implicit only")} |
 | ... and random pairs, in the script's list [R] | {claim(results, "M_AP", "random")} |
+| ... across objectives [P, abstract] | over random: {clear("random")}. Over explicit only: \
+{clear("explicit only")}. (Equal examples) |
 | *the same with the reward model's labels, as there:* over random | \
 {claim(labelled, "M_AP, relabelled", "random, relabelled")} |
 | the best 40% serve as well as all [?] | {claim(results, "M_AP", "full")} |
 | ... with the reward model's labels | {claim(labelled, "M_AP, relabelled", "all, relabelled")} |
-| ... across objectives [P, abstract] | over random: {clear("random")}. Over explicit only: \
-{clear("explicit only")}. (Equal examples) |
 | *open* [P]: how to choose w | {"better than w = 1: " + ", ".join(better) if better else
 "none beats w = 1"} |
 | *not asked*: bars, with somebody else's labels | bars − none: \
