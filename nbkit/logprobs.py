@@ -14,7 +14,13 @@ from tqdm.auto import tqdm
 from nbkit.cache import LogprobCache, hash_pair
 from nbkit.engine import score_tokens
 from nbkit.models import Policy
-from nbkit.tokens import check_vocabulary, split_unscored, token_pieces, tokenize_pairs
+from nbkit.tokens import (
+    TokenPair,
+    check_vocabulary,
+    split_unscored,
+    token_pieces,
+    tokenize_pairs,
+)
 
 COLUMNS = ["chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
 SECONDS_BETWEEN_PARTS = 20.0
@@ -57,6 +63,23 @@ def response_logprobs(
             cannot take.
     """
     token_pairs, left_out = tokenize(policy, pairs, max_length)
+    table = logprob_table(
+        policy, token_pairs, path=path, budget=budget, cache=cache, progress=progress
+    )
+    table.attrs.update(policy=policy.name, dtype=str(policy.dtype), left_out=left_out)
+    return table
+
+
+def logprob_table(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    *,
+    path: str = "auto",
+    budget: int | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The table of `response_logprobs`, for pairs that are token ids already (`tokenize`)."""
     store = LogprobCache(cache, policy) if cache is not None else None
     sums = _Sums(token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
@@ -72,9 +95,7 @@ def response_logprobs(
                 bar.update(len(scored.pairs))
     finally:
         sums.flush()
-    table = sums.table()
-    table.attrs.update(policy=policy.name, dtype=str(policy.dtype), left_out=left_out)
-    return table
+    return sums.table()
 
 
 def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> pd.DataFrame:

@@ -195,7 +195,7 @@ def test_parameters_are_as_before_to_the_last_bit_also_after_an_error(case, monk
         calls.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finite, "score_tokens", broken)
+    monkeypatch.setattr(finite, "logp_sums", broken)
     with pytest.raises(KeyboardInterrupt):
         finite.finite_difference(policy, pairs, direction, 0.1)
     assert calls

@@ -267,3 +267,34 @@ def test_ches_by_hand(family, path, normalized):
         expected.append((sides[0] @ sides[1] - sides[0] @ sides[0]).item())
     assert found.name == "ches" and list(found.index) == pairs["id"][:]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.std(expected))
+
+
+def test_an_interrupted_influence_goes_on_where_it_stopped(case, tmp_path, monkeypatch):
+    from nbkit import logprobs
+
+    how = dict(beta=BETA, cache=tmp_path, budget=100, progress=False)
+    expected = scores.influence(*case, **how | {"cache": None})
+    scored = []
+
+    def counted(policy, token_pairs, **options):
+        for done in score_tokens(policy, token_pairs, **options):
+            scored.extend(token_pairs[i].id for i in done.pairs)
+            if len(scored) == stop:
+                raise KeyboardInterrupt
+            yield done
+
+    score_tokens, stop = logprobs.score_tokens, None
+    monkeypatch.setattr(logprobs, "score_tokens", counted)
+    scores.influence(*case, **how | {"cache": tmp_path / "whole"})
+    in_all, stop = len(scored), len(scored) - 4
+    scored.clear()
+    with pytest.raises(KeyboardInterrupt):
+        scores.influence(*case, **how)
+    stop = None
+    scored.clear()
+    found = scores.influence(*case, **how)
+    assert len(scored) < in_all - 10  # the validation set, the references and a pass are there
+    pd.testing.assert_series_equal(found, expected)
+    scored.clear()
+    scores.influence(*case, **how)
+    assert not set(scored) - {p for p in case[2]["id"]} and len(scored) < 30

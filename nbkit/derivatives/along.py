@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -61,8 +62,10 @@ def derivatives(
     step: float | None = None,
     check: int = 6,
     at_theta: torch.Tensor | None = None,
+    path: str = "auto",
+    budget: int | None = None,
+    cache: str | Path | None = None,
     progress: bool = False,
-    **scoring,
 ) -> Slopes:
     """Derivatives of all log-probs along a direction of the parameters.
 
@@ -78,7 +81,9 @@ def derivatives(
         check: number of pairs whose derivatives are compared with the loop's. A finite difference
             needs one at least, to know how far a step goes.
         at_theta: [n, 2] log-probs at theta, for "forward".
-        **scoring: `path` and `budget`, see `nbkit.response_logprobs`.
+        path, budget, progress: see `nbkit.response_logprobs`.
+        cache: folder in which the passes of finite differences are kept, so that the same call
+            goes on after an interruption where it stopped.
 
     Raises:
         ValueError: no such method; one that cannot serve this policy; or none that "auto" tried
@@ -107,7 +112,7 @@ def derivatives(
     for attempt in [(way, nats) for way in ways for nats in _steps(way, step, size)]:
         errors[attempt] = float("nan")
         if probe and method != "loop":
-            _, found = _by(*attempt, pace, policy, probe, direction, near, **scoring)
+            _, found = _by(*attempt, pace, policy, probe, direction, near, path, budget)
             errors[attempt] = _distance(_margin(found), _margin(truth))
         if not errors[attempt] > good:
             break
@@ -122,7 +127,7 @@ def derivatives(
             raise ValueError(f"{said} Use a policy in float32, or method='loop', which is slow.")
         warnings.warn(said, stacklevel=3)
     logps, slopes = _by(
-        way, nats, pace, policy, token_pairs, direction, at_theta, progress=progress, **scoring
+        way, nats, pace, policy, token_pairs, direction, at_theta, path, budget, cache, progress
     )
     sides = slopes if slopes.dim() == 2 else None
     return Slopes(logps, _margin(slopes), sides, way, nats, error, len(probe))
@@ -147,15 +152,21 @@ def _steps(way, step, size) -> list[float | None]:
     return [step] if step else [STEP[way] * size**0.5 * factor for factor in FACTORS]
 
 
-def _by(way, nats, pace, policy, token_pairs, direction, at_theta, **how):
+def _by(
+    way, nats, pace, policy, token_pairs, direction, at_theta, path, budget, cache=None,
+    progress=False,
+):  # fmt: skip
     """Log-probs, and derivatives by one method."""
     if way in STEP:
         known = at_theta if way == "forward" else None
-        return finite_difference(policy, token_pairs, direction, nats / pace, known, **how)
+        return finite_difference(
+            policy, token_pairs, direction, nats / pace, known,
+            path=path, budget=budget, cache=cache, progress=progress,
+        )  # fmt: skip
     if way == "loop":
-        return pair_by_pair(policy, token_pairs, direction, progress=how.get("progress", False))
-    how.pop("path", None)
-    return (forward_mode if way == "jvp" else ghost)(policy, token_pairs, direction, **how)
+        return pair_by_pair(policy, token_pairs, direction, progress=progress)
+    exact = forward_mode if way == "jvp" else ghost
+    return exact(policy, token_pairs, direction, budget=budget, progress=progress)
 
 
 def _margin(slopes: torch.Tensor) -> torch.Tensor:

@@ -42,7 +42,10 @@ def gauss_newton(
     policy: Policy,
     token_pairs: list[TokenPair],
     weights: torch.Tensor,
-    **how,
+    *,
+    parameters: str | Callable[[str], bool] | None = None,
+    path: str = "auto",
+    budget: int | None = None,
 ) -> Callable[[Direction], Direction]:
     """u -> H u, where H = 1/n sum_i weight_i grad(margin_i) grad(margin_i)^T is the Gauss-Newton
     matrix of a mean loss of margins log p(chosen) - log p(rejected), whose second derivatives by
@@ -51,20 +54,24 @@ def gauss_newton(
     Costs a derivative along u and a gradient: about two forward and backward passes.
     """
     packed = why_not_packed(policy, max(p.longest for p in token_pairs)) is None
+    length = norm(choose(policy, parameters))
     signs = torch.tensor([1.0, -1.0], dtype=torch.float64)
 
     def times(u: Direction) -> Direction:
         if packed:
-            _, along = ghost(policy, token_pairs, u, budget=how.get("budget"))
+            _, along = ghost(policy, token_pairs, u, budget=budget)
         else:
-            h = STEP * norm(theta) / norm(u)
-            _, sides = finite_difference(policy, token_pairs, u, h, **scoring)
+            _, sides = finite_difference(
+                policy, token_pairs, u, STEP * length / norm(u),
+                path=path, budget=budget, progress=False,
+            )  # fmt: skip
             along = sides[:, 0] - sides[:, 1]
         slopes = weights * along / len(token_pairs)
-        return gradient(policy, token_pairs, lambda i, _: slopes[i, None] * signs, **how)
+        return gradient(
+            policy, token_pairs, lambda i, _: slopes[i, None] * signs,
+            parameters=parameters, path=path, budget=budget,
+        )  # fmt: skip
 
-    theta = choose(policy, how.get("parameters"))
-    scoring = {name: how[name] for name in ("path", "budget") if name in how}
     return times
 
 

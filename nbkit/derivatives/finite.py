@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 
 import torch
-from tqdm.auto import tqdm
 
 from nbkit.derivatives.parameters import Direction, choose
-from nbkit.engine import score_tokens
+from nbkit.logprobs import COLUMNS, logprob_table
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
 
@@ -46,21 +45,14 @@ def finite_difference(
     return (ahead + behind) / 2, (ahead - behind) / (2 * h)
 
 
-def logp_sums(
-    policy: Policy, token_pairs: list[TokenPair], *, path: str = "auto",
-    budget: int | None = None, progress: bool = False,
-) -> torch.Tensor:  # fmt: skip
-    """Summed log-probs of both responses: float64 [n, 2], nats. As `nbkit.response_logprobs`, for
-    pairs that are token ids already."""
-    sums = torch.zeros(2 * len(token_pairs), dtype=torch.float64)
-    with tqdm(
-        total=len(token_pairs), unit=" pairs", desc=f"log-probs, {policy.name}", delay=1,
-        disable=not progress,
-    ) as bar:  # fmt: skip
-        for scored in score_tokens(policy, token_pairs, path=path, budget=budget):
-            sums.index_add_(0, scored.owners, scored.logps.double())
-            bar.update(len(scored.pairs))
-    return sums.view(-1, 2)
+def logp_sums(policy: Policy, token_pairs: list[TokenPair], **scoring) -> torch.Tensor:
+    """Summed log-probs of both responses: float64 [n, 2], nats.
+
+    Args:
+        **scoring: `path, budget, cache, progress`, see `nbkit.response_logprobs`.
+    """
+    table = logprob_table(policy, token_pairs, **scoring)
+    return torch.from_numpy(table[COLUMNS[:2]].to_numpy().copy())
 
 
 @contextlib.contextmanager

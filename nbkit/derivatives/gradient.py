@@ -37,10 +37,11 @@ def gradient(
         progress: show a progress bar for work of more than a second.
 
     Returns:
-        The gradient by parameter name; zero where a parameter plays no part.
+        The gradient by parameter name, in the parameters' precision (summed in float32); zero where
+        a parameter plays no part.
     """
     chosen = choose(policy, parameters)
-    total = {name: torch.zeros_like(p) for name, p in chosen.items()}
+    total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in chosen.items()}
     with (
         differentiable(policy, chosen),
         tqdm(total=len(token_pairs), unit=" pairs", desc=f"gradient, {policy.name}", delay=1,
@@ -57,4 +58,4 @@ def gradient(
                 if part is not None:
                     whole += part
             bar.update(len(scored.pairs))
-    return total
+    return {name: whole.to(chosen[name].dtype) for name, whole in total.items()}

@@ -9,6 +9,7 @@ exactly, whatever the number of parameters (see `nbkit.derivatives`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -28,8 +29,8 @@ def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
     """IF(d) = < grad L_val, grad loss(d) > of every pair, at the policy's parameters.
 
     Positive: a gradient step on d lowers the validation loss, by IF(d) times the learning rate to
-    first order; negative: it raises it. Squared nats per unit of parameter, squared; only
-    comparisons within one policy mean anything.
+    first order; negative: it raises it. In nats squared per squared unit of the parameters: compare
+    within one policy only.
 
     Args:
         policy, reference, pairs, validation, **how: see `influence_table`, which also returns what
@@ -62,6 +63,7 @@ def influence_table(
     max_length: int | None = None,
     path: str = "auto",
     budget: int | None = None,
+    cache: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Influence of every pair on the mean DPO loss of the validation pairs, and its ingredients.
@@ -85,6 +87,8 @@ def influence_table(
         curvature_pairs: number of pairs, of all lengths, that H is made of.
         parameters: "all", "lora", or a function name -> bool; None: the adapter's if there is one.
         max_length, path, budget, progress: see `nbkit.response_logprobs`.
+        cache: folder in which log-probs are kept, those a step away too, so that the same call
+            goes on after an interruption where it stopped.
 
     Returns:
         DataFrame indexed by pair id: `influence`; `margin` (beta x nats) and `loss` (nats) at
@@ -99,7 +103,7 @@ def influence_table(
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
-    scoring = dict(path=path, budget=budget, progress=progress)
+    scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(policy, reference, validation, max_length, scoring)
     own = _Pairs(policy, reference, pairs, max_length, scoring)
 

@@ -1,0 +1,289 @@
+"""Influence of pairs on a validation loss: nbkit's ways side by side with others'.
+
+    python tests/benchmarks/influence.py [--pairs 8] [--repeats 3] [--data ../shared/data]
+    python tests/benchmarks/influence.py --device cuda --shape 0.5B --pairs 64
+    pip install -e ".[bench]"        # for dattri
+
+float32 with one thread on the CPU, and CPU time is quoted; bfloat16 on CUDA, and wall time is.
+Three tables: all parameters, LoRA of rank 16 on all linear layers, and a model of 3M parameters and
+16 real pairs of a few dozen tokens, on which dattri's TracIn (no projection) can be run. The
+gradient of the validation loss is made before the clock starts, except for dattri, which makes it
+itself: there it is timed for all. Every measurement is a process of its own; runs are interleaved; medians are printed. "r" is Pearson's
+correlation with the loop over pairs.
+"""
+
+import argparse
+import functools
+import json
+import random
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from scoring import DATA, SHAPES, build, measure
+
+SHAPES["3M"] = (64, 6, 2, 1, 512, 32_000, True)
+BETA, VALIDATION, RANK = 0.1, 4, 16
+
+
+def few_tokens(folder: Path, n: int):
+    lines = (folder / "short_pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in random.Random(0).sample(lines, n)]
+
+
+TEXTS = {**DATA, "few tokens": few_tokens}
+
+
+class Setting:
+    """A policy, token pairs, reference log-probs, and what derivatives of margins are made of."""
+
+    def __init__(self, args, data, lora):
+        import datasets
+        import torch
+
+        import nbkit as nb
+        from nbkit.derivatives import finite
+
+        datasets.disable_progress_bars()
+        self.policy = build(args.data, args.shape, args.device)
+        rows = TEXTS[data](args.data, args.pairs + VALIDATION)
+        rows = [dict(row, id=str(n)) for n, row in enumerate(rows)]
+        tokens = nb.tokenize_pairs(self.policy.tokenizer, datasets.Dataset.from_list(rows))
+        self.validation, self.pairs = tokens[:VALIDATION], tokens[VALIDATION:]
+        if lora:
+            self.policy = nb.add_lora(self.policy, RANK)
+            torch.manual_seed(1)
+            for name, p in self.policy.model.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(p, std=0.02)
+        self.at_theta = finite.logp_sums(self.policy, self.pairs)
+        # a reference some nats away, so that the losses differ
+        self.noise = torch.Generator().manual_seed(0)
+        self.ref = self.shifted(self.at_theta)
+        self.ref_val = self.shifted(finite.logp_sums(self.policy, self.validation))
+
+    def shifted(self, logps):
+        import torch
+
+        return logps + 5 * torch.randn(logps.shape, generator=self.noise, dtype=torch.float64)
+
+    def validation_gradient(self):
+        import torch
+
+        from nbkit.derivatives.gradient import gradient
+
+        def slopes(positions, logps):
+            pull = BETA * torch.sigmoid(-margins(logps, self.ref_val[positions])) / VALIDATION
+            return torch.stack([-pull, pull], 1)
+
+        return gradient(self.policy, self.validation, slopes)
+
+    def influence(self, slopes):
+        """From derivatives of the sides [n, 2] or of the margins [n]."""
+        import torch
+
+        along = slopes if slopes.dim() == 1 else slopes[:, 0] - slopes[:, 1]
+        return -BETA * torch.sigmoid(-margins(self.at_theta, self.ref)) * along
+
+
+def margins(logps, ref):
+    ratios = logps - ref
+    return BETA * (ratios[:, 0] - ratios[:, 1])
+
+
+def with_nbkit(setting, direction, method):
+    """Influence by one of nbkit's methods; the step of a difference is found before the clock."""
+    from nbkit.derivatives import along, finite, forward, ghost, reference
+
+    policy, pairs = setting.policy, setting.pairs
+    ways = dict(ghost=ghost.ghost, jvp=forward.forward_mode, loop=reference.pair_by_pair)
+    work = functools.partial(ways.get(method, finite.finite_difference), policy, pairs, direction)
+    if method in ("central", "forward"):
+        known = setting.at_theta if method == "forward" else None
+        found = along.derivatives(
+            policy, pairs, direction, method=method, check=4, at_theta=setting.at_theta
+        )
+        probe = reference.some(pairs, 4)
+        pace = reference.pair_by_pair(policy, [pairs[i] for i in probe], direction)[1]
+        h = found.step / pace.square().mean().sqrt().item()
+        work = functools.partial(work, h, known)
+    (_, slopes), seconds, mb = measure(work, policy.device.type)
+    return setting.influence(slopes), seconds, mb
+
+
+def with_scoring(setting, direction):
+    """One scoring pass: what the others are counted in."""
+    from nbkit.derivatives.finite import logp_sums
+
+    _, seconds, mb = measure(
+        lambda: logp_sums(setting.policy, setting.pairs), setting.policy.device.type
+    )
+    return None, seconds, mb
+
+
+def functional(setting):
+    """(loss(parameters, sample), names that move, batch(pairs, ref)) as torch.func wants them."""
+    import torch
+    from torch.func import functional_call
+
+    model = setting.policy.causal_lm
+    device = setting.policy.device
+
+    def loss(parameters, sample):
+        ids, scored, ref = sample
+        length = ids.shape[-1]
+        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
+        logits = functional_call(
+            model, parameters, (),
+            dict(input_ids=ids, attention_mask=mask[None, None].expand(2, 1, -1, -1),
+                 position_ids=torch.arange(length)[None].expand(2, -1), use_cache=False),
+        ).logits.float()  # fmt: skip
+        logps = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+        ratios = (logps * scored).sum(1) - ref
+        return -torch.nn.functional.logsigmoid(BETA * (ratios[0] - ratios[1]))
+
+    def batch(pairs, ref):
+        width = max(p.longest for p in pairs)
+        ids = torch.zeros(len(pairs), 2, width, dtype=torch.long)
+        scored = torch.zeros(len(pairs), 2, width - 1)
+        for n, pair in enumerate(pairs):
+            for side, response in enumerate((pair.chosen, pair.rejected)):
+                sequence = pair.prompt + response
+                ids[n, side, : len(sequence)] = torch.tensor(sequence)
+                scored[n, side, len(pair.prompt) - 1 : len(sequence) - 1] = 1
+        return ids.to(device), scored.to(device), ref.float().to(device)
+
+    return loss, batch
+
+
+def with_vmap(setting, direction, size=2):
+    """torch.func.vmap(grad), `size` pairs at a time, by length."""
+    import torch
+    from torch.func import grad, vmap
+
+    loss, batch = functional(setting)
+    named = dict(setting.policy.causal_lm.named_parameters())
+    moving = {name: named[name].detach() for name in direction}
+    still = {name: p.detach() for name, p in named.items() if name not in direction}
+    gradients = vmap(
+        grad(lambda moved, sample: loss({**moved, **still}, sample)), in_dims=(None, 0)
+    )
+
+    def work():
+        out = torch.zeros(len(setting.pairs), dtype=torch.float64)
+        order = sorted(range(len(out)), key=lambda i: setting.pairs[i].longest)
+        for start in range(0, len(out), size):
+            some = order[start : start + size]
+            found = gradients(moving, batch([setting.pairs[i] for i in some], setting.ref[some]))
+            out[some] = sum(
+                (found[name].flatten(1) @ v.flatten()).double() for name, v in direction.items()
+            )
+        return out
+
+    return measure(work, setting.policy.device.type)
+
+
+def with_dattri(setting, direction):
+    """dattri's TracIn attributor, one checkpoint, no projection; validation gradients included."""
+    import torch
+    from dattri.algorithm.tracin import TracInAttributor
+    from dattri.task import AttributionTask
+    from torch.utils.data import DataLoader, TensorDataset
+
+    loss, batch = functional(setting)
+    model = setting.policy.causal_lm
+
+    def work():
+        task = AttributionTask(loss, model, model.state_dict())
+        tracin = TracInAttributor(task, torch.ones(1), normalized_grad=False)
+        tracin.projector_kwargs = None  # its constructor has no way to say so
+        train, test = (
+            DataLoader(TensorDataset(*batch(pairs, ref)), batch_size=len(pairs))
+            for pairs, ref in ((setting.pairs, setting.ref), (setting.validation, setting.ref_val))
+        )
+        return tracin.attribute(train, test).detach().double().mean(1)
+
+    return measure(work, setting.policy.device.type)
+
+
+def whole(setting, direction, method):
+    """nbkit's method with the validation gradient inside the clock."""
+    _, first, mb = measure(setting.validation_gradient, setting.policy.device.type)
+    found, seconds, more = with_nbkit(setting, direction, method)
+    return found, first + seconds, max(mb, more)
+
+
+WAYS = {method: functools.partial(with_nbkit, method=method)
+        for method in ("loop", "ghost", "jvp", "central", "forward")}  # fmt: skip
+WAYS |= {"scoring": with_scoring, "vmap(grad)": with_vmap, "dattri": with_dattri}
+WAYS |= {f"{method}, whole": functools.partial(whole, method=method)
+         for method in ("loop", "ghost", "jvp", "central")}  # fmt: skip
+TABLES = {
+    "all parameters": ["scoring", "loop", "vmap(grad)", "ghost", "jvp", "central", "forward"],
+    "LoRA": ["scoring", "loop", "vmap(grad)", "ghost", "jvp", "central", "forward"],
+    "dattri": ["loop, whole", "dattri", "ghost, whole", "jvp, whole", "central, whole"],
+}
+
+
+def one(way, table, data, args) -> dict:
+    if table == "dattri":
+        args.shape, args.pairs = "3M", 16
+    setting = Setting(args, data, lora=table == "LoRA")
+    direction = setting.validation_gradient()
+    found, seconds, mb = WAYS[way](setting, direction)
+    return dict(seconds=seconds, mb=mb, influence=None if found is None else found.tolist())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--shape", choices=SHAPES, default="31M")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--texts", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument(
+        "--data", type=Path, default=Path(__file__).parents[3] / "shared" / "data",
+        help="folder with alpacaeval_pairs.jsonl",
+    )  # fmt: skip
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if not (args.data / "alpacaeval_pairs.jsonl").exists():
+        sys.exit(f"No alpacaeval_pairs.jsonl in {args.data}: pass --data FOLDER.")
+    if args.one:
+        print(json.dumps(one(*args.one, args)))
+        return
+    for table in args.tables:
+        for data in args.texts if table != "dattri" else ["few tokens"]:
+            runs = {way: [] for way in TABLES[table]}
+            for _ in range(args.repeats):
+                for way in TABLES[table]:
+                    command = [sys.executable, *sys.argv, "--one", way, table, data]
+                    done = subprocess.run(command, capture_output=True, text=True)
+                    if done.returncode:
+                        sys.exit(f"{way} failed:\n{done.stderr}")
+                    runs[way].append(json.loads(done.stdout.splitlines()[-1]))
+            report(f"{table}, {data}", runs)
+
+
+def report(title, runs):
+    def ratio(over, under):
+        pairs = zip(runs[over], runs[under], strict=True)
+        return statistics.median(a["seconds"] / b["seconds"] for a, b in pairs)
+
+    unit = "scoring" if "scoring" in runs else "dattri"
+    loop = next(way for way in runs if way.startswith("loop"))
+    print(f"\n{title}")
+    print(f"{'':16}{'s':>8}{'MB above':>10}{'/ ' + unit:>11}{'loop /':>9}{'r':>12}")
+    for way, results in runs.items():
+        seconds, mb = (statistics.median(r[what] for r in results) for what in ("seconds", "mb"))
+        r = ""
+        if results[0]["influence"]:
+            r = f"{statistics.correlation(results[0]['influence'], runs[loop][0]['influence']):.7f}"
+        print(f"{way:16}{seconds:8.2f}{mb:10.0f}{ratio(way, unit):11.2f}{ratio(loop, way):9.2f}"
+              f"{r:>12}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
