@@ -8,8 +8,10 @@ from base64 import b64encode
 from html import escape
 
 import ipywidgets
+import pandas as pd
 
 from nbkit import plots
+from nbkit.plots.bands import in_both, on_common_pairs, percentiles
 from nbkit.scores import alignment_potential
 from nbkit.select import check_scores, easiest, top
 
@@ -157,6 +159,99 @@ def weight_slider(
     redraw()
     slider.observe(redraw, names="value")
     return ipywidgets.VBox([slider, picture, table])
+
+
+def band_sliders(
+    a, b, pairs, *, low=0.2, high=0.8, marks=None, show=("prompt", "chosen", "rejected"), rows=2
+) -> ipywidgets.VBox:
+    """Two sliders, a percentile band of each score, and what lies in both bands.
+
+    Below the sliders stand the picture of `nbkit.plots.band_plane` and a table: pairs from the
+    middle of what is kept; then, for each of the four ways to fall out, the most extreme pairs:
+    those with the lowest `a`, the highest `a`, the lowest `b`, the highest `b`. All follow when a
+    handle is let go, or an arrow key moves it.
+
+    Parameters
+    ----------
+    a, b
+        Series by pair id, such as LossDiff and IRM.
+    pairs
+        Dataset with `id` and the columns in `show`; it holds every scored pair.
+    low, high
+        Shares at which both bands begin and end.
+    marks
+        As for `band_plane`; with marks the table says which pairs have one.
+    show, rows
+        As for `share_slider`: columns in the table, and pairs of each kind.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what `band_plane` refuses, a scored id that is not in `pairs`, a column of `show` that
+        is missing, and `rows` that is no count.
+    """
+    show = [show] if isinstance(show, str) else list(show)
+    for scores in (a, b):
+        _check(scores, pairs, show, rows)
+    a, b = on_common_pairs(a, b)
+    row_of = _row_of(pairs, a.index)
+    in_both(a, b, (low, high), (low, high))  # refuses what is no band, in words
+    names = [str(scores.name or word) for scores, word in ((a, "first"), (b, "second"))]
+    sliders = [_band_slider(name, low, high) for name in names]
+    picture, table = ipywidgets.HTML(), ipywidgets.HTML()
+    facts = [*zip(names, (a, b)), *_marked(marks)]
+    places = percentiles(a), percentiles(b)
+
+    def redraw(change=None):
+        bands = [tuple(round(edge, 2) for edge in slider.value) for slider in sliders]
+        if any(start == end for start, end in bands):  # the handles may meet
+            picture.value, table.value = "", "Nothing lies in an empty band: move a handle."
+            return
+        kept = in_both(a, b, *bands)
+        png = plots.as_png(lambda axes: plots.band_plane(a, b, *bands, axes[0], marks=marks))
+        words = f"Percentiles of both scores of each pair: {len(kept)} of {len(a)} pairs kept."
+        picture.value = _image(png, words)
+        aside = _off_centre(places, bands)
+        central = aside.loc[kept].sort_values(kind="stable").index
+        found = [(id_, "kept", pairs[row_of[id_]]) for id_ in central[:rows]]
+        for name, place, (start, end) in zip(names, places, bands):
+            below, above = round(start * len(place)), round(end * len(place))
+            for side, ids in (
+                (f"{name} low", place.index[:below]),
+                (f"{name} high", place.index[above:][::-1]),
+            ):
+                found += [(id_, _text(side), pairs[row_of[id_]]) for id_ in ids[:rows]]
+        caption = (
+            f"{len(kept) / len(a):.0%} kept: first those nearest the middle of both bands; then "
+            "the most extreme that fall out, at each end"
+        )
+        table.value = _table(found, caption, facts, show)
+
+    redraw()
+    for slider in sliders:
+        slider.observe(redraw, names="value")
+    return ipywidgets.VBox([*sliders, picture, table])
+
+
+def _band_slider(name: str, low: float, high: float) -> ipywidgets.FloatRangeSlider:
+    return ipywidgets.FloatRangeSlider(
+        value=(low, high),
+        min=0.0,
+        max=1.0,
+        step=STEP,
+        readout_format=".0%",
+        description=f"percentiles of {name} kept",
+        tooltip="Lower and upper end of the band. The arrow keys move an end by 5%.",
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout={"width": "min(100%, 42em)"},
+    )
+
+
+def _off_centre(places, bands) -> pd.Series:
+    """How far each pair is from the middle of both bands: of two shares the larger."""
+    aside = [(place - sum(band) / 2).abs() for place, band in zip(places, bands)]
+    return pd.concat(aside, axis=1).max(axis=1)
 
 
 def _check(scores, pairs, show, rows) -> None:

@@ -250,3 +250,94 @@ def test_the_weights_slider_refuses_what_it_cannot_draw():
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=0)
     with pytest.raises(ValueError, match="keep=2.0"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, keep=2.0)
+
+
+# Percentile bands of two scores ------------------------------------------------------------------
+
+FIRST = pd.Series(np.arange(10.0), IDS, name="LossDiff").sample(frac=1, random_state=2)
+# In the middle of both: p4 to p6. High in the second: p3 and p7.
+SECOND = pd.Series([0.1, 0.2, 1, 9, 4, 5, 6, 8, 3, 2], IDS, name="IRM")
+
+
+def band_parts(box):
+    first, second, picture, table = box.children
+    return first, second, picture, Reader(table.value)
+
+
+def test_the_bands_table_shows_the_middle_and_what_falls_out_at_each_end():
+    box = widgets.band_sliders(FIRST, SECOND, PAIRS, marks=FLIPPED, show="chosen")
+    first, second, picture, table = band_parts(box)
+    assert first.value == second.value == (0.2, 0.8)
+    assert table.rows == [
+        ["", "LossDiff", "IRM", "flipped", "chosen"],
+        ["kept", "4", "4", "no", "good 4"],
+        ["kept", "5", "5", "no", "good 5"],
+        ["LossDiff low", "0", "0.1", "no", "good 0"],
+        ["LossDiff low", "1", "0.2", "no", "good 1"],
+        ["LossDiff high", "9", "2", "yes", "good 9"],
+        ["LossDiff high", "8", "3", "yes", "good 8"],
+        ["IRM low", "0", "0.1", "no", "good 0"],
+        ["IRM low", "1", "0.2", "no", "good 1"],
+        ["IRM high", "3", "9", "no", "good 3"],
+        ["IRM high", "7", "8", "yes", "good 7"],
+    ]
+    assert table.caption.startswith("40% kept")
+    alt = Reader(picture.value).tags[0][1]["alt"]
+    assert alt == "Percentiles of both scores of each pair: 4 of 10 pairs kept."
+    assert plt.get_fignums() == []
+
+
+def test_each_slider_moves_its_own_band():
+    box = widgets.band_sliders(FIRST, SECOND, PAIRS, show="chosen", rows=9)
+    first, second, picture, _ = band_parts(box)
+    before = picture.value
+    first.value = (0.0, 0.5)
+    assert picture.value != before
+    kept = [row[-1] for row in band_parts(box)[3].rows if row[0] == "kept"]
+    assert sorted(kept) == ["good 2", "good 4"]  # of p0 to p4
+    second.value = (0.0, 1.0)
+    table = band_parts(box)[3]
+    assert [row[0] for row in table.rows[1:]] == ["kept"] * 5 + ["LossDiff high"] * 5
+    assert table.caption.startswith("50% kept")
+
+
+def test_handles_that_meet_keep_nothing_and_come_apart_again():
+    box = widgets.band_sliders(FIRST, SECOND, PAIRS)
+    first, _, picture, _ = band_parts(box)
+    first.value = (0.5, 0.5)
+    assert "empty band" in box.children[3].value and picture.value == ""
+    first.value = (0.2, 0.8)
+    assert band_parts(box)[3].caption.startswith("40% kept") and picture.value
+    first.value = (0.9, 1.0)  # p9 alone, which has a low second score
+    band_parts(box)[1].value = (0.9, 1.0)
+    assert band_parts(box)[3].caption.startswith("0% kept")
+
+
+def test_the_bands_sliders_can_be_read_and_wait_for_release():
+    for slider in band_parts(widgets.band_sliders(FIRST, SECOND, PAIRS))[:2]:
+        assert slider.description.startswith("percentiles of") and "arrow keys" in slider.tooltip
+        assert slider.continuous_update is False
+        assert slider.style.description_width == "initial"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_bands_table_is_escaped(text):
+    pairs = PAIRS.remove_columns(["prompt"]).add_column("prompt", [text] * 10)
+    box = widgets.band_sliders(FIRST.rename(text), SECOND, pairs, marks=FLIPPED.rename(text))
+    table = band_parts(box)[3]
+    ours = {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+    assert {tag for tag, _ in table.tags} == ours
+    assert table.rows[0][1] == table.rows[1][4] == text
+
+
+def test_the_bands_sliders_refuse_what_they_cannot_draw():
+    with pytest.raises(TypeError, match="scores as a pandas Series indexed by pair id, got list"):
+        widgets.band_sliders(FIRST, [1.0], PAIRS)
+    with pytest.raises(ValueError, match=r"4 of 10 scored pairs are not in `pairs`: \['p6', 'p7'"):
+        widgets.band_sliders(FIRST.sort_index(), SECOND, PAIRS.select(range(6)))
+    with pytest.raises(ValueError, match="low=0.8, high=0.2; expected shares"):
+        widgets.band_sliders(FIRST, SECOND, PAIRS, low=0.8, high=0.2)
+    with pytest.raises(ValueError, match="rows=0; expected a count"):
+        widgets.band_sliders(FIRST, SECOND, PAIRS, rows=0)
+    with pytest.raises(TypeError, match="marks is int64; expected a boolean Series"):
+        widgets.band_sliders(FIRST, SECOND, PAIRS, marks=FLIPPED.astype(int))

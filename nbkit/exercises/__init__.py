@@ -10,6 +10,7 @@
     margins.py    notebook 05: Bradley-Terry loss, margin per token, contradictions
     potential.py  notebook 06: alignment potential, tie weight, residual weight
     influence.py  notebook 07: slope of a loss, central difference, flipped label, LDS
+    truncation.py notebook 08: truncation, LossDiff, overlap by chance, change of sides
     selfplay.py   notebook 10: best against worst, evolved prompts worth asking, hacked round
 """
 
@@ -49,6 +50,12 @@ from nbkit.exercises.selfplay import (
     check_worth_asking,
 )
 from nbkit.exercises.tour import check_easiest, check_win_rate
+from nbkit.exercises.truncation import (
+    check_change_of_sides,
+    check_loss_difference,
+    check_overlap_by_chance,
+    check_truncation,
+)
 
 __all__ = [
     "Result",
@@ -56,6 +63,7 @@ __all__ = [
     "check_best_against_worst",
     "check_bradley_terry",
     "check_central_difference",
+    "check_change_of_sides",
     "check_contradictions",
     "check_datamodeling_score",
     "check_displacement",
@@ -69,14 +77,17 @@ __all__ = [
     "check_jaccard_by_chance",
     "check_leak",
     "check_learned_step",
+    "check_loss_difference",
     "check_loss_slope",
     "check_margin_per_token",
+    "check_overlap_by_chance",
     "check_paired_gain",
     "check_parabola_peak",
     "check_residual_weight",
     "check_response_mask",
     "check_sequence_logprob",
     "check_tie_weight",
+    "check_truncation",
     "check_validation_loss",
     "check_win_rate",
     "check_worth_asking",

@@ -5,10 +5,12 @@
     comparison.py   comparison, share_curve: experiments over several seeds
     kept.py         kept_and_dropped: what one share keeps
     plane.py        margin_plane: alignment potential as lines over the two margins
+    bands.py        band_plane: percentile bands of two scores
     tokens.py       token_view, mask_view: single tokens as HTML, every text escaped
     common.py       colours and checks that they share; a figure as PNG
 """
 
+from nbkit.plots.bands import band_plane
 from nbkit.plots.common import COLORS, as_png
 from nbkit.plots.comparison import comparison, share_curve
 from nbkit.plots.figures import margins, training_trace, win_rates
@@ -20,6 +22,7 @@ from nbkit.plots.tokens import mask_view, token_view
 __all__ = [
     "COLORS",
     "as_png",
+    "band_plane",
     "comparison",
     "kept_and_dropped",
     "learning_order",

@@ -1,0 +1,97 @@
+"""Two scores, a percentile band of each: what lies in both bands is kept."""
+
+import pandas as pd
+from matplotlib.ticker import PercentFormatter
+
+from nbkit.plots.common import PALETTE, current_axes
+from nbkit.plots.kept import DROPPED, KEPT, describe, flags
+from nbkit.select import middle
+
+MARKED = PALETTE[1]
+
+
+def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=None):
+    """Every pair at its percentiles of two scores, and the rectangle that is kept.
+
+    Along each axis the pairs lie evenly, whatever the scores' units and tails; where they crowd,
+    the two scores have to do with each other.
+
+    Parameters
+    ----------
+    a, b
+        Series by pair id, such as LossDiff and IRM. A pair without one of them (NaN) is left out.
+    a_band, b_band
+        (low, high): shares, as for `nbkit.select.middle`. Kept is what lies in both bands: their
+        intersection, `nbkit.select.both`, which may be empty here.
+    marks
+        Boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the legend
+        tells their share among kept and dropped pairs.
+
+    Returns
+    -------
+    matplotlib Axes
+        x: percentile of a, y: percentile of b. The title says how many pairs chance would keep,
+        if the two scores had nothing to do with each other.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what `middle` refuses, scores without a common pair, and marks that are no boolean
+        Series over all of them.
+    """
+    a, b = on_common_pairs(a, b)
+    marks = None if marks is None else flags(marks, a.index)
+    kept = in_both(a, b, a_band, b_band)
+    x, y = percentiles(a), percentiles(b)
+    ax = current_axes(ax)
+    for word, ids, color in (
+        ("dropped", a.index.difference(kept), DROPPED),
+        ("kept", kept, KEPT),
+    ):
+        label = describe(word, a.loc[ids], len(a), marks)
+        ax.scatter(x.loc[ids], y.loc[ids], s=10, color=color, lw=0, label=label)
+    if marks is not None:
+        ids = a.index[marks[a.index]]
+        ax.scatter(x.loc[ids], y.loc[ids], s=14, color=MARKED, marker="x", lw=0.8,
+                   label=str(marks.name or "marked").replace("_", " "))  # fmt: skip
+    for edge in a_band:
+        ax.axvline(edge, color="0.2", linewidth=1)
+    for edge in b_band:
+        ax.axhline(edge, color="0.2", linewidth=1)
+    chance = (a_band[1] - a_band[0]) * (b_band[1] - b_band[0])
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.set(xlabel=_label(a, a_band), ylabel=_label(b, b_band))
+    ax.set_title(f"in both bands by chance: {chance:.0%}", fontsize="medium", loc="right")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
+    return ax
+
+
+def on_common_pairs(a, b) -> tuple[pd.Series, pd.Series]:
+    """Both scores, on the pairs that have both."""
+    middle(a, 0, 1), middle(b, 0, 1)  # refuses what is no score
+    common = a.dropna().index.intersection(b.dropna().index)
+    if common.empty:
+        raise ValueError(
+            f"No pair has both scores (of {len(a)} and {len(b)}). Are both indexed by pair id?"
+        )
+    return a[common], b[common]
+
+
+def in_both(a, b, a_band, b_band) -> list[str]:
+    """Ids in both bands, lowest `a` first; maybe none."""
+    second = set(middle(b, *b_band))
+    return [id_ for id_ in middle(a, *a_band) if id_ in second]
+
+
+def percentiles(scores) -> pd.Series:
+    """Place of each pair among all, 0 (lowest) to 1, in the order that `middle` cuts."""
+    ranked = middle(scores, 0, 1)
+    return pd.Series([(place + 0.5) / len(ranked) for place in range(len(ranked))], ranked)
+
+
+def _label(scores, band) -> str:
+    ranked = scores.loc[middle(scores, *band)]
+    name = str(scores.name or "score").replace("_", " ")
+    return f"{name}, percentile\n(kept: {ranked.iloc[0]:.3g} to {ranked.iloc[-1]:.3g})"
