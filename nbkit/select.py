@@ -48,6 +48,26 @@ def middle(scores: pd.Series, low: float, high: float) -> list[str]:
     return band
 
 
+def central(*scores: pd.Series, keep: float | int) -> list[str]:
+    """The pairs nearest the middle of every one of the scores, nearest first: the intersection of
+    percentile bands around the median, all as wide as it takes to keep so many. With one score it
+    is `middle`'s band; with several, selections of equal size can be compared.
+
+    Args:
+        scores: one or more; a pair that lacks one of them (NaN, or no row) is never selected, and
+            percentiles are among the others.
+        keep: share of those pairs, or their number.
+    """
+    if not scores:
+        raise ValueError("Expected one score or more, got none.")
+    for some in scores:
+        check_scores(some)
+    known = pd.concat([some.rename(None) for some in scores], axis=1, join="inner").dropna()
+    ranks = known.sort_index().rank(method="first")  # ties by id, as everywhere here
+    off_centre = (ranks - (len(ranks) + 1) / 2).abs().max(axis=1)
+    return easiest(off_centre, keep)
+
+
 def both(*selections: list[str]) -> list[str]:
     """The pairs that are in every one of the selections, in the order of the first.
 

@@ -74,6 +74,34 @@ def test_middle_is_a_band_of_percentiles():
         select.middle(scores, 0.01, 0.02)
 
 
+def test_central_is_the_intersection_of_bands_as_wide_as_it_takes():
+    draw = np.random.default_rng(0)
+    ids = [f"p{number:02}" for number in range(40)]
+    a = pd.Series(draw.standard_t(2, 40), ids, name="score")
+    b = pd.Series(a + draw.normal(0, 2, 40), ids, name="score")  # a name may come twice
+    assert sorted(select.central(a, keep=0.5)) == sorted(select.middle(a, 0.25, 0.75))
+    tied = a * 0.0  # ties by id, as in `middle`
+    assert sorted(select.central(tied, keep=0.5)) == select.middle(tied, 0.25, 0.75)
+    for cut in (4, 8, 12):  # pairs off each end of both
+        bands = [select.middle(scores, cut / 40, 1 - cut / 40) for scores in (a, b)]
+        wanted = select.both(*bands)
+        shuffled = b.sample(frac=1, random_state=1)
+        assert sorted(select.central(a, shuffled, keep=len(wanted))) == sorted(wanted)
+    assert len(select.central(a, b, keep=0.3)) == 12
+    assert select.central(a, keep=40)[-2:] == sorted([a.idxmin(), a.idxmax()])  # the furthest
+
+
+def test_central_needs_all_scores_of_a_pair():
+    a = pd.Series([1.0, 2.0, 3.0, 4.0, np.nan], list("abcde"))
+    assert sorted(select.central(a, a.drop("a"), keep=1.0)) == list("bcd")
+    with pytest.raises(ValueError, match="one score or more, got none"):
+        select.central(keep=0.5)
+    with pytest.raises(TypeError, match="Expected scores as a pandas Series"):
+        select.central(a, [1.0], keep=0.5)
+    with pytest.raises(ValueError, match="keep=5; as a count it must lie in 1..4"):
+        select.central(a, keep=5)
+
+
 def test_both_keeps_the_order_of_the_first():
     assert select.both(list("cabd"), list("dxbc")) == list("cbd")
     assert select.both(list("cabd"), list("dxbc"), list("dc")) == list("cd")
