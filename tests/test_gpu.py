@@ -1,5 +1,6 @@
-"""On CUDA, in bfloat16: the packed path with varlen attention, and LoRA training."""
+"""On CUDA, in bfloat16: the packed path with varlen attention, LoRA training, and influence."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -47,3 +48,14 @@ def test_lora_trains(policies):
     )  # fmt: skip
     after = nb.preference_accuracy(run.policy, run.policy.without_adapter(), pairs)
     assert after.loc["loss", "value"] < 0.69
+
+
+def test_influence_in_bfloat16_is_near_float32(policies):
+    on_gpu, on_cpu = policies
+    pairs, validation = tiny.text_pairs(), tiny.text_pairs(6, seed=5)
+    truth = nb.scores.influence(on_cpu, on_cpu, pairs, validation, method="loop", progress=False)
+    found = nb.scores.influence(on_gpu, on_gpu, pairs, validation, progress=False)
+    assert found.attrs["method"] == "ghost" and found.attrs["error"] < 0.05
+    assert np.corrcoef(found, truth)[0, 1] > 0.99
+    jvp = nb.scores.influence(on_gpu, on_gpu, pairs, validation, method="jvp", progress=False)
+    assert np.corrcoef(jvp, truth)[0, 1] > 0.99

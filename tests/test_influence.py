@@ -25,7 +25,8 @@ def case():
 
 @pytest.fixture(scope="module")
 def table(case):
-    return scores.influence_table(*case, beta=BETA, method="jvp", progress=False)
+    """By forward mode, in several passes over each set."""
+    return scores.influence_table(*case, beta=BETA, method="jvp", budget=60, progress=False)
 
 
 def losses(policy, reference, pairs):

@@ -248,3 +248,24 @@ def test_real_pairs_from_warm_up_to_a_training_on_the_kept_ones(real, tokenizer,
     assert again["id"][:] == keep
     margins = nb.scores.explicit_margin(again)
     pd.testing.assert_series_equal(margins, judged["columns"][keep])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tokenised prompt is not a prefix", "ignore:.*is_gradient_ch")
+@pytest.mark.parametrize("adapter", [False, True])
+def test_influence_by_a_30m_model_and_by_lora(tokenizer, shared_data, adapter):
+    pairs = nb.load_pairs(shared_data / "alpacaeval_pairs.jsonl")
+    policy = policy_of(tokenizer, 512, 8, 24_000)
+    lengths = {p.id: p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)}
+    ids = sorted(lengths, key=lengths.get)[100:106]
+    few, goal = (pairs.filter(lambda row: row["id"] in some) for some in (ids[:4], ids[4:]))
+    reference = policy
+    if adapter:
+        policy = nb.add_lora(policy, 8)
+        reference = policy.without_adapter()
+    logps = nb.response_logprobs(policy, few, progress=False) if adapter else None
+    found = nb.scores.influence(policy, reference, few, goal, logps=logps, check=2, progress=False)
+    assert found.attrs["method"] == ("forward" if adapter else "central")
+    assert found.attrs["error"] < 0.01 and np.isfinite(found).all() and found.std() > 0
+    exact = nb.scores.influence(policy, reference, few, goal, method="ghost", progress=False)
+    assert np.corrcoef(found, exact)[0, 1] > 0.9999
