@@ -1,5 +1,4 @@
-"""Log-probs of given tokens under a linear LM head, and their derivatives, without the
-[tokens, vocabulary] matrix."""
+"""Log-probs under a linear LM head, and their derivatives, without [tokens, vocabulary] logits."""
 
 from __future__ import annotations
 

@@ -426,7 +426,7 @@ who = {"the truth": world.reward, **{n: more["judge"] for n, more in judges(seed
 spread = {name: nb.evaluate.rewards(of, test, first_answers).std() for name, of in who.items()}
 key = ["play", "seed"]
 start = judged[judged["round"] == 0].set_index(key)[["judged", "reward"]]
-judged = judged.join(start, on=key, rsuffix="_before")
+judged = judged.join(start.add_suffix("_before"), on=key)
 judged["own"] = (judged.judged - judged.judged_before) / judged.play.map(spread)
 judged["true"] = (judged.reward - judged.reward_before) / spread["the truth"]
 assert np.allclose(judged.own[judged.play == "the truth"], judged.true[judged.play == "the truth"])
