@@ -21,6 +21,7 @@ from nbkit.tokens import TokenPair
 
 # Tokens per forward pass: enough to keep the matrix units busy, small enough for the caches.
 BUDGET = {"cpu": 1024, "cuda": 32768, "mps": 8192}
+BUDGET_BACKWARD = {"cpu": 1024, "cuda": 8192, "mps": 4096}  # activations wait for a backward pass
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,7 @@ def score_tokens(
     Raises:
         ValueError: path="packed" for a model that cannot take it, with the reason.
     """
-    steps = forward_passes(policy, token_pairs, path=path, budget=budget)
-    while True:
-        # Left before each `yield`: between two passes the caller may use the model, or switch the
-        # adapter that this policy shares with another.
-        with policy.ready(), torch.inference_mode():
-            scored = next(steps, None)
-        if scored is None:
-            return
-        yield scored
+    yield from _ready(policy, forward_passes(policy, token_pairs, path=path, budget=budget))
 
 
 def forward_passes(
@@ -83,9 +76,10 @@ def _choose(policy, token_pairs, path, packed, padded):
     return padded if path == "padded" or reason else packed
 
 
-def default_budget(policy: Policy) -> int:
-    """Tokens for one forward pass on the policy's device."""
-    return BUDGET.get(policy.device.type, BUDGET["cuda"])
+def default_budget(policy: Policy, backward: bool = False) -> int:
+    """Tokens for one forward pass on the policy's device, with or without a backward pass."""
+    budgets = BUDGET_BACKWARD if backward else BUDGET
+    return budgets.get(policy.device.type, budgets["cuda"])
 
 
 def why_not_packed(policy: Policy, longest: int) -> str | None:
@@ -117,12 +111,20 @@ def response_states(
     (pairs, owners [S], states [S, d] on the policy's device); pairs and owners as in `Scored`."""
     passes = _choose(policy, token_pairs, path, _packed_states, _padded_states)
     steps = passes(policy, token_pairs, budget or default_budget(policy))
+    for indices, owners, states, _ in _ready(policy, steps):
+        yield indices, owners, states
+
+
+def _ready(policy, steps):
+    """The passes, each with the policy ready and no gradients. Left before each `yield`: between
+    two passes the caller may use the model, or switch the adapter that this policy shares with
+    another."""
     while True:
         with policy.ready(), torch.inference_mode():
             found = next(steps, None)
         if found is None:
             return
-        yield found[:3]
+        yield found
 
 
 def _packed(policy, token_pairs, budget):

@@ -55,7 +55,7 @@ def ghost(
         tqdm(total=len(token_pairs), unit=" pairs", desc=f"ghost dot products, {policy.name}",
              delay=1, disable=not progress) as bar,
     ):  # fmt: skip
-        for indices in plan_rows(token_pairs, budget or default_budget(policy)):
+        for indices in plan_rows(token_pairs, budget or default_budget(policy, backward=True)):
             row = pack_row(token_pairs, indices, device=policy.device)
             meter.worth = torch.zeros(row.input_ids.shape[1], device=policy.device)
             # something must require a gradient for the backward pass to reach the first layer

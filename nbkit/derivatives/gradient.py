@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from nbkit.derivatives.parameters import Direction, choose, differentiable
-from nbkit.engine import forward_passes
+from nbkit.engine import default_budget, forward_passes
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
 
@@ -41,6 +41,7 @@ def gradient(
         a parameter plays no part.
     """
     chosen = choose(policy, parameters)
+    budget = budget or default_budget(policy, backward=True)
     total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in chosen.items()}
     with (
         differentiable(policy, chosen),
