@@ -196,11 +196,11 @@ pd.DataFrame(counts).T.rename_axis("round")
 # Three numbers of starting prompts; and a **control**: the same loop with a judge that rolls dice.
 # Every self-play is repeated with fresh prompts and seeds. (What was searched: four epochs, after
 # trying one, and twice the learning rate, on seeds 0 to 3; these are fresh ones.) **Predict**: does
-# the second round add as much as the first? Do ten times the prompts give ten times the gain?
+# the second round add as much as the first? Do eight times the prompts give eight times the gain?
 
 # %%
 seeds = p.pick(quick=[10, 11], full=[10, 11, 12, 13, 14])
-rounds, many = p.pick(quick=2, full=4), p.pick(quick=16, full=96)
+rounds, many = p.pick(quick=2, full=3), p.pick(quick=16, full=96)
 test = world.prompts(p.pick(quick=48, full=576))["prompt"][:]
 middle, dice = f"{many} prompts", world.Judge(0, 0, 0, noise=1)
 
