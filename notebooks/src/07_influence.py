@@ -205,7 +205,7 @@ for id_, color in zip(some, sns.color_palette("coolwarm_r", len(some))):
 ax.axvline(0, color="0.45", linestyle="--", zorder=0)
 ax.set(xlabel="t: how far along g (dashed line: θ)", ylabel="loss of a pair, minus at θ (nats)",
        title="One walk along g, and every pair's influence is its slope")  # fmt: skip
-ax.legend(title="influence", frameon=False);
+ax.legend(title="influence", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5));
 
 # %% [markdown]
 # So: a small step ahead, a small step back, score all pairs at both places, subtract. No gradient
@@ -332,7 +332,6 @@ scoring passes and is {faster["central"]:.0f} times as fast as the loop; ghost
 # (Part of that is packing: the loop takes one short response at a time. On longer texts the factors
 # are smaller; `tests/benchmarks/influence.py` measures them, and other libraries beside them.)
 
-
 # %% [markdown]
 # ### The step
 # Subtracting two numbers that are nearly the same loses digits: log-probs in float32 have about
@@ -434,13 +433,11 @@ a verdict: of the pairs that harm, {share(facts.flipped[harmful])} are mislabell
 {share(facts.flipped)}.
 
 The other panels say what the validation gradient is about. Where the chosen response is the kinder
-one, {share(harmful[facts.tone == 1])} harm; where the rejected one is, {share(harmful[facts.tone ==
--1])}. Tone is the same question for all prompts, so it carries over to other facts; "the pet of mia
-is a dog" does not. Where the chosen one alone has the right animal, {share(harmful[facts.correct ==
-1])} harm; where the *rejected* one alone has it, {share(harmful[facts.correct == -1])}. So of the
-animals this validation set has nothing good to say. Its facts are others: what a policy has learned
-about animals by heart can only be in its way [?]. **Influence on a validation set rewards what
-carries over to it**, and truth need not. {p.note}""")
+one, {share(harmful[facts.tone == 1])} harm; where the rejected one is,
+{share(harmful[facts.tone == -1])}. Where the chosen one alone has the right animal, it is
+{share(harmful[facts.correct == 1])}; of all pairs {share(harmful)}. Tone is the same question for
+all prompts, so it carries over to other facts; "the pet of mia is a dog" does not. **Influence on a
+validation set rewards what carries over to it**, and truth need not. {p.note}""")
 
 # %% [markdown]
 # How good a detector of wrong labels is it? The chance that a right label has a higher influence
@@ -582,7 +579,7 @@ def falls(begin, policies, of=validation):
 
 
 rng = np.random.default_rng(1)
-many, part = p.pick(quick=5, full=32), len(pairs) // 10
+many, part = p.pick(quick=4, full=32), len(pairs) // 10
 groups = [list(rng.choice(pairs["id"], part, replace=False)) for _ in range(many)]
 halves = [list(rng.choice(pairs["id"], 5 * part, replace=False)) for _ in range(many)]
 
@@ -607,7 +604,6 @@ def lds(score, chosen, fall):
     found = nb.rank_correlation(predicted(score, chosen), fall)
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
-
 # %%
 scores = {name: {who: lds(score, *training) for who, score in candidates.items()}
           for name, training in trainings.items()}  # fmt: skip
@@ -621,6 +617,7 @@ for ax, (name, (chosen, fall)) in zip(axes, trainings.items()):
         x = float(name.split()[-1]) / 16 * x
         ax.axline((0, 0), slope=1, color="0.45", linestyle="--", zorder=0)
     sns.scatterplot(x=x, y=fall, ax=ax)
+    ax.locator_params(nbins=4)
     ax.set(title=name, xlabel="predicted fall (nats)" if "SGD" in name else "sum of influences",
            ylabel="fall of the validation loss (nats)" if ax is axes[0] else "")  # fmt: skip
 
@@ -631,12 +628,12 @@ def size_of(name):
     return np.polyfit(float(name.split()[-1]) / 16 * predicted(influence, chosen), fall, 1)[0]
 
 
-def curvature_gain(name):
+def curvature_gain(name, resamples=p.pick(quick=20, full=500)):
     """LDS with curvature minus first order, and its interval: bootstrap over groups."""
     chosen, fall = trainings[name]
     table = pd.DataFrame({"a": predicted(curved, chosen), "b": predicted(influence, chosen),
                           "fall": fall})  # fmt: skip
-    draws = [table] + [table.sample(frac=1, replace=True, random_state=n) for n in range(500)]
+    draws = [table] + [table.sample(frac=1, replace=True, random_state=n) for n in range(resamples)]
     gains = [np.subtract(*t.rank().corr().loc[["a", "b"], "fall"]) for t in draws]
     low, high = np.quantile(gains[1:], [0.025, 0.975])
     return f"{gains[0]:+.2f} [{low:+.2f}, {high:+.2f}]"
@@ -687,8 +684,8 @@ by_tenth = pd.concat(rows)
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
 for ax, what in zip(axes, by_tenth.columns[2:]):
-    sns.lineplot(by_tenth, x="mean influence", y=what, hue="tenths", marker="o",
-                 palette="colorblind", ax=ax)  # fmt: skip
+    for (kind, points), line in zip(by_tenth.groupby("tenths", sort=False), ["o-", "o"]):
+        ax.plot(points["mean influence"], points[what], line, label=kind)
     ax.set(title=what, xlabel="mean influence of the tenth",
            ylabel="fall of the validation loss (nats)")  # fmt: skip
     ax.legend(frameon=False, title="")
@@ -699,18 +696,31 @@ def along_tenths(kind, what):
     return np.corrcoef(rows["mean influence"].rank(), rows[what].rank())[0, 1]
 
 
-def reach_of(kind, what):
-    return np.ptp(by_tenth[by_tenth.tenths == kind][what])
+def over_random(what, end):
+    """Three tenths from one end of the order, against the random tenths: mean, nats."""
+    falls_of = by_tenth.groupby("tenths")[what]
+    chosen = falls_of.get_group("sorted").iloc[end]
+    return f"{chosen.mean() - falls_of.get_group('random (control)').mean():+.3f}"
 
 
 on_it, out, out_fresh = by_tenth.columns[2:]
+spread_of = by_tenth.groupby("tenths")[[out, out_fresh]].agg(np.ptp)
 tens = by_tenth[by_tenth.tenths == "sorted"][on_it]
-Markdown(f"""Left out, from scratch: the final loss differs by {reach_of("sorted", out):.3f} nats
-between sorted tenths and by {reach_of("random (control)", out):.3f} between random ones, in the
-order of the influence (rank correlation {along_tenths("sorted", out):.2f}: without the helpful
-ones the loss falls less). On fresh validation pairs: {reach_of("sorted", out_fresh):.3f} against
-{reach_of("random (control)", out_fresh):.3f}, {along_tenths("sorted", out_fresh):.2f}. So sorting
-does find groups that matter, where random groups hardly differ.
+lowest, highest = slice(0, 3), slice(-3, None)
+
+# %%
+Markdown(f"""Left out, from scratch: the final loss differs by {spread_of[out]["sorted"]:.3f} nats
+between sorted tenths and by {spread_of[out]["random (control)"]:.3f} between random ones, in the
+order of the influence (rank correlation {along_tenths("sorted", out):.2f}). On fresh validation
+pairs: {spread_of[out_fresh]["sorted"]:.3f} against {spread_of[out_fresh]["random (control)"]:.3f},
+{along_tenths("sorted", out_fresh):.2f}. So where random groups hardly differ, sorting finds groups
+that matter.
+
+**The two ends are not alike.** Without one of the three highest tenths, instead of a random one,
+the fall of the loss changes by {over_random(out, highest)} nats, on fresh pairs by
+{over_random(out_fresh, highest)}. Without one of the three lowest: {over_random(out, lowest)}, on
+fresh pairs {over_random(out_fresh, lowest)}. What helps this validation set helps its likes; what
+harms it may harm *it* alone.
 
 Trained on, from θ: {along_tenths("sorted", on_it):.2f}. The best tenth to train on is number
 {tens.argmax() + 1} ({tens.max():+.3f} nats); the last brings {tens.iloc[-1]:+.3f}. The paper says
@@ -761,15 +771,22 @@ def influence_at(policy=theta, of=validation, **choice):
     return nb.scores.influence(policy, reference, pairs, of, **on, **choice)
 
 
+def fresh_lora(seed):
+    torch.manual_seed(seed)
+    return influence_at(nb.add_lora(at(here), rank=8))
+
+
 layer = f"layers.{theta.model.config.num_hidden_layers - 1}."
 choices = {
     "other validation pairs": influence_at(of=fresh),
     "another warm-up (seed 1)": influence_at(reseeded[0]),
     "before the warm-up": influence_at(start),
     "last layer only": influence_at(parameters=lambda name: layer in name),
-    "a fresh LoRA adapter, rank 8": influence_at(nb.add_lora(at(here), rank=8)),
+    "a fresh LoRA adapter, rank 8": fresh_lora(0), "another one": fresh_lora(1),
     "with curvature": curved, "shuffled (control)": shuffled,
 }  # fmt: skip
+
+# %%
 kept = {name: nb.rank_correlation(influence, score) for name, score in choices.items()}
 stable = pd.DataFrame(kept).T
 fig, ax = plt.subplots(figsize=(8, 3.5), layout="constrained")
@@ -786,7 +803,8 @@ def words_of(name):
 Markdown(f"""Other validation pairs from the same source: {words_of("other validation pairs")}.
 Another order of the same warm-up: {words_of("another warm-up (seed 1)")}. Before the warm-up:
 {words_of("before the warm-up")}. Only the last layer: {words_of("last layer only")}; through a
-fresh adapter: {words_of("a fresh LoRA adapter, rank 8")}. Say all three choices when you report an
+fresh adapter: {words_of("a fresh LoRA adapter, rank 8")}, and through another
+{words_of("another one")}. Say all three choices when you report an
 influence: it is no property of the pair. (Chapter 08 asks what follows for selecting.)
 {p.note}""")
 
@@ -825,7 +843,6 @@ def my_loss_slope(chosen_slope, rejected_slope, margin, beta):
     return -weight * beta * (chosen_slope - rejected_slope)
     ### END SOLUTION
 
-
 # %% tags=["check"]
 nb.exercises.check_loss_slope(my_loss_slope)
 
@@ -848,7 +865,6 @@ def my_central_difference(losses, theta, direction, h):
     return (ahead - behind) / (2 * h)
     ### END SOLUTION
 
-
 # %% tags=["check"]
 nb.exercises.check_central_difference(my_central_difference)
 
@@ -869,7 +885,6 @@ def my_flipped_influence(influence, margin):
     ### BEGIN SOLUTION
     return -influence * np.exp(margin)
     ### END SOLUTION
-
 
 # %% tags=["check"]
 nb.exercises.check_flipped_influence(my_flipped_influence)
@@ -894,7 +909,6 @@ def my_datamodeling_score(influence, subsets, falls):
     return predicted.corr(pd.Series(falls), method="spearman")
     ### END SOLUTION
 
-
 # %% tags=["check"]
 nb.exercises.check_datamodeling_score(my_datamodeling_score)
 
@@ -915,7 +929,7 @@ exact influence in {costs["scoring passes"]["central"]:.1f} scoring passes, \
 | pairs of low influence are noise [N] | AUC for wrong labels {aucs["influence"]:.2f}; by the \
 pair's own loss {aucs["−loss"]:.2f}; validation labels by a coin {aucs["validation by coin"]:.2f} |
 | *not known to us*: an inverse Hessian | LDS, Adam from θ: first order {first["Adam"]}; \
-curvature adds {curvature_gain("Adam")} |
+curvature adds {curvature_gain("Adam")}; from scratch it adds {curvature_gain("from scratch")} |
 | *not asked*: does it predict a training from scratch? | LDS on random halves: \
 {first["from scratch"]}, on fresh validation pairs {first["from scratch, fresh"]}; \
 control {luck[3]} |
@@ -936,7 +950,7 @@ control {luck[3]} |
 # - a step between rounding and curvature, and a method that checks its own answer by gradients;
 # - that the validation set rewards what carries over (here tone), and that negative is not wrong;
 # - a promise that holds for short steps and plain gradient descent, and fades with Adam and from
-#   scratch; that groups can test it, and leaving one pair out cannot;
+#   scratch, where curvature helps; that groups can test it, and leaving one pair out cannot;
 # - that a ranking by influence belongs to its validation pairs, its θ and its parameters.
 #
 # **Next**: which influences make good training pairs, and how far the paper's proxies come.
