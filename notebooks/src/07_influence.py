@@ -628,9 +628,9 @@ def size_of(name):
     return np.polyfit(float(name.split()[-1]) / 16 * predicted(influence, chosen), fall, 1)[0]
 
 
-def curvature_gain(name, resamples=p.pick(quick=20, full=500)):
+def curvature_gain(name):
     """LDS with curvature minus first order, and its interval: bootstrap over groups."""
-    chosen, fall = trainings[name]
+    (chosen, fall), resamples = trainings[name], p.pick(quick=20, full=500)
     table = pd.DataFrame({"a": predicted(curved, chosen), "b": predicted(influence, chosen),
                           "fall": fall})  # fmt: skip
     draws = [table] + [table.sample(frac=1, replace=True, random_state=n) for n in range(resamples)]
