@@ -176,7 +176,8 @@ with influence itself: {sign}. (Mean and 95% interval over {len(seeds)} data set
 # \underbrace{\langle \nabla \bar\ell_{\text{val}}, \nabla m_d \rangle}_{\text{slope}}$$
 #
 # The pull is near 0 for a pair that $\theta$ has learned, whatever its slope: so it ends up in the
-# middle. An influence near zero says "nothing more to learn here", not "steady teacher".
+# middle. So does a pair that stands across the validation gradient. An influence near zero says
+# "nothing more to learn here", or "nothing to do with your validation set"; not "steady teacher".
 
 # %%
 table = found[0]
