@@ -29,8 +29,8 @@ def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
     """IF(d) = < grad L_val, grad loss(d) > of every pair, at the policy's parameters.
 
     Positive: a gradient step on d lowers the validation loss, by IF(d) times the learning rate to
-    first order; negative: it raises it. In nats squared per squared unit of the parameters: compare
-    within one policy only.
+    first order; negative: it raises it (TracIn's sign; Koh and Liang's is the opposite). In nats
+    squared per squared unit of the parameters: compare within one policy only.
 
     Args:
         policy, reference, pairs, validation, **how: see `influence_table`, which also returns what

@@ -8,8 +8,8 @@ float32 with one thread on the CPU, and CPU time is quoted; bfloat16 on CUDA, an
 Three tables: all parameters, LoRA of rank 16 on all linear layers, and a model of 3M parameters and
 16 real pairs of a few dozen tokens, on which dattri's TracIn (no projection) can be run. The
 gradient of the validation loss is made before the clock starts, except for dattri, which makes it
-itself: there it is timed for all. Every measurement is a process of its own; runs are interleaved; medians are printed. "r" is Pearson's
-correlation with the loop over pairs.
+itself: there it is timed for all. Every measurement is a process of its own; runs are interleaved;
+medians are printed. "r" is Pearson's correlation with the loop over pairs.
 """
 
 import argparse
