@@ -204,7 +204,8 @@ def groups(seed, share=0.2):
 
 def follow(seed, ids):
     """A run on the group, traced on the group and on the watched pairs."""
-    own = data[seed].filter(lambda id_: id_ in set(ids), input_columns="id")
+    wanted = set(ids)
+    own = data[seed].select([n for n, id_ in enumerate(data[seed]["id"]) if id_ in wanted])
     traced = concatenate_datasets([own, watched])
     every = max(1, len(own) // 32)  # twice an epoch
     return partial(nb.train_dpo, policy, own, reference=reference[seed], seed=seed, trace=traced,
