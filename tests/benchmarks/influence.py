@@ -1,6 +1,6 @@
 """Influence of pairs on a validation loss: nbkit's ways side by side with others'.
 
-    python tests/benchmarks/influence.py [--pairs 8] [--repeats 3] [--data ../shared/data]
+    python tests/benchmarks/influence.py [--pairs 8] [--repeats 3] [--texts "usual lengths"]
     python tests/benchmarks/influence.py --device cuda --shape 0.5B --pairs 64
     pip install -e ".[bench]"        # for dattri
 
@@ -32,7 +32,19 @@ def few_tokens(folder: Path, n: int):
     return [json.loads(line) for line in random.Random(0).sample(lines, n)]
 
 
-TEXTS = {**DATA, "few tokens": few_tokens}
+def usual_lengths(folder: Path, n: int):
+    """Generated pairs: prompt and answers of lengths that are usual in chat data, about 190 and 150
+    tokens."""
+    draw = random.Random(2)
+    words = " ".join(row["chosen"] for row in DATA["short prompts"](folder, 500)).split()
+
+    def text(tokens):
+        return " ".join(draw.choices(words, k=draw.randint(tokens // 3, tokens)))
+
+    return [dict(prompt=text(210), chosen=text(165), rejected=text(165)) for _ in range(n)]
+
+
+TEXTS = {"usual lengths": usual_lengths, **DATA, "few tokens": few_tokens}
 
 
 class Setting:
@@ -242,7 +254,7 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shape", choices=SHAPES, default="31M")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    parser.add_argument("--texts", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS)[:2])
     parser.add_argument(
         "--data", type=Path, default=Path(__file__).parents[3] / "shared" / "data",
         help="folder with alpacaeval_pairs.jsonl",
