@@ -3,11 +3,9 @@
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
-from nbkit.plots.common import PALETTE, current_axes
-from nbkit.plots.kept import DROPPED, KEPT, describe, flags
+from nbkit.plots.common import current_axes
+from nbkit.plots.kept import flags, scatter_kept
 from nbkit.select import middle
-
-MARKED = PALETTE[1]
 
 
 def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=None):
@@ -44,16 +42,7 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
     kept = in_both(a, b, a_band, b_band)
     x, y = percentiles(a), percentiles(b)
     ax = current_axes(ax)
-    for word, ids, color in (
-        ("dropped", a.index.difference(kept), DROPPED),
-        ("kept", kept, KEPT),
-    ):
-        label = describe(word, a.loc[ids], len(a), marks)
-        ax.scatter(x.loc[ids], y.loc[ids], s=10, color=color, lw=0, label=label)
-    if marks is not None:
-        ids = a.index[marks[a.index]]
-        ax.scatter(x.loc[ids], y.loc[ids], s=14, color=MARKED, marker="x", lw=0.8,
-                   label=str(marks.name or "marked").replace("_", " "))  # fmt: skip
+    scatter_kept(ax, x, y, a, kept, marks)
     for edge in a_band:
         ax.axvline(edge, color="0.2", linewidth=1)
     for edge in b_band:

@@ -10,7 +10,7 @@ from nbkit.plots.common import PALETTE
 from nbkit.plots.comparison import over_shares, share_curve
 from nbkit.select import check_scores, easiest
 
-KEPT, DROPPED = PALETTE[2], "0.75"
+KEPT, DROPPED, MARKED = PALETTE[2], "0.75", PALETTE[1]
 BINS = 40
 
 
@@ -71,6 +71,22 @@ def _draw_scores(ax, scores, keep, marks) -> None:
     ax.set(xlabel=f"{name} (lower is easier)", ylabel="pairs")
     # the legend stands above the bars: they are anywhere, and move with the share
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
+
+
+def scatter_kept(ax, x, y, scores, kept, marks) -> None:
+    """Every pair as a point, in the color of what happened to it; marked pairs get a cross.
+
+    `x`, `y` and `scores`, which the legend tells of, are Series over the same pairs, `kept` some of
+    their ids, `marks` as `flags` returns them or None.
+    """
+    dropped = scores.index.difference(kept)
+    for word, ids, color in (("dropped", dropped, DROPPED), ("kept", kept, KEPT)):
+        label = describe(word, scores.loc[ids], len(scores), marks)
+        ax.scatter(x.loc[ids], y.loc[ids], s=10, color=color, lw=0, label=label)
+    if marks is not None:
+        ids = scores.index[marks[scores.index]]
+        ax.scatter(x.loc[ids], y.loc[ids], s=14, color=MARKED, marker="x", lw=0.8,
+                   label=str(marks.name or "marked").replace("_", " "))  # fmt: skip
 
 
 def describe(word: str, part, total: int, marks) -> str:

@@ -5,12 +5,11 @@ import warnings
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from nbkit.plots.common import GREY, PALETTE, current_axes
-from nbkit.plots.kept import DROPPED, KEPT, describe, flags
+from nbkit.plots.common import GREY, current_axes
+from nbkit.plots.kept import flags, scatter_kept
 from nbkit.scores import alignment_potential
 from nbkit.select import top
 
-MARKED = PALETTE[1]
 IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs lie far to the right
 
 
@@ -48,16 +47,7 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
         judged = alignment_potential(explicit, implicit, 0.0)[potential.index]  # z(explicit)
         reached = alignment_potential(implicit.abs(), explicit, 0.0)[potential.index]
     ax = current_axes(ax)
-    for word, ids, color in (
-        ("dropped", potential.index.difference(kept), DROPPED),
-        ("kept", kept, KEPT),
-    ):
-        label = describe(word, potential.loc[ids], len(potential), marks)
-        ax.scatter(reached.loc[ids], judged.loc[ids], s=10, color=color, lw=0, label=label)
-    if marks is not None:
-        ids = potential.index[marks[potential.index]]
-        ax.scatter(reached.loc[ids], judged.loc[ids], s=14, color=MARKED, marker="x", lw=0.8,
-                   label=str(marks.name or "marked").replace("_", " "))  # fmt: skip
+    scatter_kept(ax, reached, judged, potential, kept, marks)
     limits = _limits(reached), _limits(judged)
     ax.set(xlim=limits[0], ylim=limits[1])
     _draw_lines(ax, *limits, potential[kept[-1]], weight)

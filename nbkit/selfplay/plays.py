@@ -11,12 +11,12 @@ import pandas as pd
 
 from nbkit.cache import hash_content, keep_table
 from nbkit.evaluate import rewards, wins
+from nbkit.experiments import SAMPLING
 from nbkit.models import Policy
 from nbkit.sampling import prompt_list, sample
 from nbkit.selfplay.loop import self_play
 from nbkit.workers import run_jobs
 
-SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 128}  # as in nbkit.compare
 FUNCTIONS = ("judge", "rewrite", "select")
 
 
