@@ -1,15 +1,19 @@
 """Influence of pairs on a validation loss: nbkit's ways side by side with others'.
 
-    python tests/benchmarks/influence.py [--pairs 8] [--repeats 3] [--texts "usual lengths"]
+    python tests/benchmarks/influence.py [--pairs 6] [--repeats 3] [--texts "usual lengths"]
     python tests/benchmarks/influence.py --device cuda --shape 0.5B --pairs 64
     pip install -e ".[bench]"        # for dattri
 
 float32 with one thread on the CPU, and CPU time is quoted; bfloat16 on CUDA, and wall time is.
 Three tables: all parameters, LoRA of rank 16 on all linear layers, and a model of 3M parameters and
-16 real pairs of a few dozen tokens, on which dattri's TracIn (no projection) can be run. The
-gradient of the validation loss is made before the clock starts, except for dattri, which makes it
-itself: there it is timed for all. Every measurement is a process of its own; runs are interleaved;
-medians are printed. "r" is Pearson's correlation with the loop over pairs.
+16 real pairs of a few dozen tokens, on which dattri's TracIn (no projection) can be run.
+
+"loop" is nbkit's own, one response at a time, nothing padded; "padded loop" is the usual one: the
+two responses of a pair in one padded batch, loss, backward, dot product. Each table begins with a
+process that saves the gradient of the validation loss, the steps of the differences and the
+log-probs at theta. Every measurement is then a process of its own, with none of that on its clock;
+only dattri makes the gradient itself, so there it is timed for all. Runs are interleaved; medians
+are printed. "r" is Pearson's correlation with the loop.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from scoring import DATA, SHAPES, build, measure
@@ -48,14 +53,13 @@ TEXTS = {"usual lengths": usual_lengths, **DATA, "few tokens": few_tokens}
 
 
 class Setting:
-    """A policy, token pairs, reference log-probs, and what derivatives of margins are made of."""
+    """A policy, token pairs, reference log-probs, a direction, and the steps along it."""
 
-    def __init__(self, args, data, lora):
+    def __init__(self, args, table, data, saved: Path):
         import datasets
         import torch
 
         import nbkit as nb
-        from nbkit.derivatives import finite
 
         datasets.disable_progress_bars()
         self.policy = build(args.data, args.shape, args.device)
@@ -63,22 +67,45 @@ class Setting:
         rows = [dict(row, id=str(n)) for n, row in enumerate(rows)]
         tokens = nb.tokenize_pairs(self.policy.tokenizer, datasets.Dataset.from_list(rows))
         self.validation, self.pairs = tokens[:VALIDATION], tokens[VALIDATION:]
-        if lora:
+        if table == "LoRA":
             self.policy = nb.add_lora(self.policy, RANK)
             torch.manual_seed(1)
             for name, p in self.policy.model.named_parameters():
                 if "lora_B" in name:
                     torch.nn.init.normal_(p, std=0.02)
-        self.at_theta = finite.logp_sums(self.policy, self.pairs)
-        # a reference some nats away, so that the losses differ
-        self.noise = torch.Generator().manual_seed(0)
-        self.ref = self.shifted(self.at_theta)
-        self.ref_val = self.shifted(finite.logp_sums(self.policy, self.validation))
+        if not saved.exists():
+            torch.save(self.prepared(), saved)
+        known = torch.load(saved, map_location=self.policy.device)
+        self.at_theta, self.ref, self.ref_val = (x.cpu() for x in known["logps"])
+        self.direction, self.steps = known["direction"], known["steps"]
 
-    def shifted(self, logps):
+    def prepared(self) -> dict:
+        """What the clocks leave out."""
         import torch
 
-        return logps + 5 * torch.randn(logps.shape, generator=self.noise, dtype=torch.float64)
+        from nbkit.derivatives.along import derivatives
+        from nbkit.derivatives.finite import logp_sums
+        from nbkit.derivatives.reference import pair_by_pair, some
+
+        noise = torch.Generator().manual_seed(0)
+
+        def shifted(logps):  # a reference some nats away, so that the losses differ
+            return logps + 5 * torch.randn(logps.shape, generator=noise, dtype=torch.float64)
+
+        at_theta = logp_sums(self.policy, self.pairs)
+        self.ref_val = shifted(logp_sums(self.policy, self.validation))
+        direction = self.validation_gradient()
+        where = some(self.pairs, 4)
+        probe = [self.pairs[i] for i in where]
+        pace = pair_by_pair(self.policy, probe, direction)[1].square().mean().sqrt().item()
+        steps = {}
+        for method in ("central", "forward"):
+            found = derivatives(
+                self.policy, probe, direction, method=method, check=4, at_theta=at_theta[where]
+            )
+            steps[method] = found.step / pace
+        logps = at_theta, shifted(at_theta), self.ref_val
+        return dict(logps=logps, direction=direction, steps=steps)
 
     def validation_gradient(self):
         import torch
@@ -104,77 +131,104 @@ def margins(logps, ref):
     return BETA * (ratios[:, 0] - ratios[:, 1])
 
 
-def with_nbkit(setting, direction, method):
-    """Influence by one of nbkit's methods; the step of a difference is found before the clock."""
-    from nbkit.derivatives import along, finite, forward, ghost, reference
+def with_nbkit(setting, method):
+    """Influence by one of nbkit's methods."""
+    from nbkit.derivatives import finite, forward, ghost, reference
 
-    policy, pairs = setting.policy, setting.pairs
-    ways = dict(ghost=ghost.ghost, jvp=forward.forward_mode, loop=reference.pair_by_pair)
-    work = functools.partial(ways.get(method, finite.finite_difference), policy, pairs, direction)
-    if method in ("central", "forward"):
+    given = setting.policy, setting.pairs, setting.direction
+    if method in setting.steps:
         known = setting.at_theta if method == "forward" else None
-        found = along.derivatives(
-            policy, pairs, direction, method=method, check=4, at_theta=setting.at_theta
-        )
-        probe = reference.some(pairs, 4)
-        pace = reference.pair_by_pair(policy, [pairs[i] for i in probe], direction)[1]
-        h = found.step / pace.square().mean().sqrt().item()
-        work = functools.partial(work, h, known)
-    (_, slopes), seconds, mb = measure(work, policy.device.type)
+        work = functools.partial(finite.finite_difference, *given, setting.steps[method], known)
+    else:
+        ways = dict(ghost=ghost.ghost, jvp=forward.forward_mode, loop=reference.pair_by_pair)
+        work = functools.partial(ways[method], *given)
+    (_, slopes), seconds, mb = measure(work, setting.policy.device.type)
     return setting.influence(slopes), seconds, mb
 
 
-def with_scoring(setting, direction):
+def with_scoring(setting):
     """One scoring pass: what the others are counted in."""
     from nbkit.derivatives.finite import logp_sums
 
-    _, seconds, mb = measure(
-        lambda: logp_sums(setting.policy, setting.pairs), setting.policy.device.type
-    )
-    return None, seconds, mb
+    work = functools.partial(logp_sums, setting.policy, setting.pairs)
+    return None, *measure(work, setting.policy.device.type)[1:]
+
+
+def batch(pairs, ref, device):
+    """Token ids [n, 2, T], padded to the right, which of their successors are scored [n, 2, T - 1],
+    and reference log-probs [n, 2]."""
+    import torch
+
+    width = max(p.longest for p in pairs)
+    ids = torch.zeros(len(pairs), 2, width, dtype=torch.long)
+    scored = torch.zeros(len(pairs), 2, width - 1)
+    for n, pair in enumerate(pairs):
+        for side, response in enumerate((pair.chosen, pair.rejected)):
+            sequence = pair.prompt + response
+            ids[n, side, : len(sequence)] = torch.tensor(sequence)
+            scored[n, side, len(pair.prompt) - 1 : len(sequence) - 1] = 1
+    return ids.to(device), scored.to(device), ref.float().to(device)
+
+
+def dpo_loss(logits, ids, scored, ref):
+    """Of one pair: logits [2, T, vocabulary]."""
+    import torch
+
+    logps = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    ratios = (logps * scored).sum(1) - ref
+    return -torch.nn.functional.logsigmoid(BETA * (ratios[0] - ratios[1]))
+
+
+def with_padded_loop(setting):
+    """Both responses of a pair in one padded batch, the loss, backward, dot product."""
+    import torch
+
+    from nbkit.derivatives.parameters import differentiable
+
+    policy, direction = setting.policy, setting.direction
+    named = dict(policy.causal_lm.named_parameters())
+    chosen = {name: named[name] for name in direction}
+
+    def work():
+        out = torch.zeros(len(setting.pairs), dtype=torch.float64)
+        with differentiable(policy, chosen):
+            for n, pair in enumerate(setting.pairs):
+                ids, scored, ref = (x[0] for x in batch([pair], setting.ref[[n]], policy.device))
+                logits = policy.causal_lm(input_ids=ids, use_cache=False).logits
+                parts = torch.autograd.grad(dpo_loss(logits, ids, scored, ref), chosen.values())
+                for part, v in zip(parts, direction.values(), strict=True):
+                    out[n] += (part * v).sum().item()
+        return out
+
+    return measure(work, policy.device.type)
 
 
 def functional(setting):
-    """(loss(parameters, sample), names that move, batch(pairs, ref)) as torch.func wants them."""
+    """loss(parameters, sample of `batch`), as torch.func wants it."""
     import torch
     from torch.func import functional_call
-
-    model = setting.policy.causal_lm
-    device = setting.policy.device
 
     def loss(parameters, sample):
         ids, scored, ref = sample
         length = ids.shape[-1]
-        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
+        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1).to(ids.device)
         logits = functional_call(
-            model, parameters, (),
+            setting.policy.causal_lm, parameters, (),
             dict(input_ids=ids, attention_mask=mask[None, None].expand(2, 1, -1, -1),
-                 position_ids=torch.arange(length)[None].expand(2, -1), use_cache=False),
-        ).logits.float()  # fmt: skip
-        logps = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        ratios = (logps * scored).sum(1) - ref
-        return -torch.nn.functional.logsigmoid(BETA * (ratios[0] - ratios[1]))
+                 position_ids=torch.arange(length, device=ids.device)[None].expand(2, -1),
+                 use_cache=False),
+        ).logits  # fmt: skip
+        return dpo_loss(logits, ids, scored, ref)
 
-    def batch(pairs, ref):
-        width = max(p.longest for p in pairs)
-        ids = torch.zeros(len(pairs), 2, width, dtype=torch.long)
-        scored = torch.zeros(len(pairs), 2, width - 1)
-        for n, pair in enumerate(pairs):
-            for side, response in enumerate((pair.chosen, pair.rejected)):
-                sequence = pair.prompt + response
-                ids[n, side, : len(sequence)] = torch.tensor(sequence)
-                scored[n, side, len(pair.prompt) - 1 : len(sequence) - 1] = 1
-        return ids.to(device), scored.to(device), ref.float().to(device)
-
-    return loss, batch
+    return loss
 
 
-def with_vmap(setting, direction, size=2):
+def with_vmap(setting, size=2):
     """torch.func.vmap(grad), `size` pairs at a time, by length."""
     import torch
     from torch.func import grad, vmap
 
-    loss, batch = functional(setting)
+    loss, direction, device = functional(setting), setting.direction, setting.policy.device
     named = dict(setting.policy.causal_lm.named_parameters())
     moving = {name: named[name].detach() for name in direction}
     still = {name: p.detach() for name, p in named.items() if name not in direction}
@@ -187,69 +241,72 @@ def with_vmap(setting, direction, size=2):
         order = sorted(range(len(out)), key=lambda i: setting.pairs[i].longest)
         for start in range(0, len(out), size):
             some = order[start : start + size]
-            found = gradients(moving, batch([setting.pairs[i] for i in some], setting.ref[some]))
+            pairs = [setting.pairs[i] for i in some]
+            found = gradients(moving, batch(pairs, setting.ref[some], device))
             out[some] = sum(
-                (found[name].flatten(1) @ v.flatten()).double() for name, v in direction.items()
+                (found[name].flatten(1) @ v.flatten()).double().cpu()
+                for name, v in direction.items()
             )
         return out
 
-    return measure(work, setting.policy.device.type)
+    return measure(work, device.type)
 
 
-def with_dattri(setting, direction):
+def with_dattri(setting):
     """dattri's TracIn attributor, one checkpoint, no projection; validation gradients included."""
     import torch
     from dattri.algorithm.tracin import TracInAttributor
     from dattri.task import AttributionTask
     from torch.utils.data import DataLoader, TensorDataset
 
-    loss, batch = functional(setting)
-    model = setting.policy.causal_lm
+    loss, model, device = functional(setting), setting.policy.causal_lm, setting.policy.device
 
     def work():
         task = AttributionTask(loss, model, model.state_dict())
         tracin = TracInAttributor(task, torch.ones(1), normalized_grad=False)
         tracin.projector_kwargs = None  # its constructor has no way to say so
         train, test = (
-            DataLoader(TensorDataset(*batch(pairs, ref)), batch_size=len(pairs))
+            DataLoader(TensorDataset(*batch(pairs, ref, device)), batch_size=len(pairs))
             for pairs, ref in ((setting.pairs, setting.ref), (setting.validation, setting.ref_val))
         )
         return tracin.attribute(train, test).detach().double().mean(1)
 
-    return measure(work, setting.policy.device.type)
+    return measure(work, device.type)
 
 
-def whole(setting, direction, method):
+def whole(setting, method):
     """nbkit's method with the validation gradient inside the clock."""
     _, first, mb = measure(setting.validation_gradient, setting.policy.device.type)
-    found, seconds, more = with_nbkit(setting, direction, method)
+    found, seconds, more = with_nbkit(setting, method)
     return found, first + seconds, max(mb, more)
 
 
 WAYS = {method: functools.partial(with_nbkit, method=method)
         for method in ("loop", "ghost", "jvp", "central", "forward")}  # fmt: skip
-WAYS |= {"scoring": with_scoring, "vmap(grad)": with_vmap, "dattri": with_dattri}
+WAYS |= {"scoring": with_scoring, "padded loop": with_padded_loop}
+WAYS |= {"vmap(grad)": with_vmap, "dattri": with_dattri}
 WAYS |= {f"{method}, whole": functools.partial(whole, method=method)
          for method in ("loop", "ghost", "jvp", "central")}  # fmt: skip
+ALL = ["scoring", "loop", "padded loop", "vmap(grad)", "ghost", "jvp", "central", "forward"]
 TABLES = {
-    "all parameters": ["scoring", "loop", "vmap(grad)", "ghost", "jvp", "central", "forward"],
-    "LoRA": ["scoring", "loop", "vmap(grad)", "ghost", "jvp", "central", "forward"],
+    "all parameters": ALL,
+    "LoRA": ALL,
     "dattri": ["loop, whole", "dattri", "ghost, whole", "jvp, whole", "central, whole"],
 }
 
 
 def one(way, table, data, args) -> dict:
+    """One measurement; without a way, only what the table's measurements start from is saved."""
     if table == "dattri":
         args.shape, args.pairs = "3M", 16
-    setting = Setting(args, data, lora=table == "LoRA")
-    direction = setting.validation_gradient()
-    found, seconds, mb = WAYS[way](setting, direction)
+    setting = Setting(args, table, data, args.saved)
+    found, seconds, mb = WAYS[way](setting) if way else (None, 0.0, 0.0)
     return dict(seconds=seconds, mb=mb, influence=None if found is None else found.tolist())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shape", choices=SHAPES, default="31M")
@@ -260,6 +317,7 @@ def main():
         help="folder with alpacaeval_pairs.jsonl",
     )  # fmt: skip
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--saved", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not (args.data / "alpacaeval_pairs.jsonl").exists():
         sys.exit(f"No alpacaeval_pairs.jsonl in {args.data}: pass --data FOLDER.")
@@ -268,15 +326,22 @@ def main():
         return
     for table in args.tables:
         for data in args.texts if table != "dattri" else ["few tokens"]:
-            runs = {way: [] for way in TABLES[table]}
-            for _ in range(args.repeats):
-                for way in TABLES[table]:
-                    command = [sys.executable, *sys.argv, "--one", way, table, data]
-                    done = subprocess.run(command, capture_output=True, text=True)
-                    if done.returncode:
-                        sys.exit(f"{way} failed:\n{done.stderr}")
-                    runs[way].append(json.loads(done.stdout.splitlines()[-1]))
+            with tempfile.TemporaryDirectory() as folder:
+                run = functools.partial(in_process, table, data, Path(folder) / "setting.pt")
+                run("")
+                runs = {way: [] for way in TABLES[table]}
+                for _ in range(args.repeats):
+                    for way in TABLES[table]:
+                        runs[way].append(run(way))
             report(f"{table}, {data}", runs)
+
+
+def in_process(table, data, saved, way) -> dict:
+    command = [sys.executable, *sys.argv, "--saved", str(saved), "--one", way, table, data]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{way or 'preparing'} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def report(title, runs):
