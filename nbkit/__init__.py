@@ -34,6 +34,7 @@ _HOME = {
     "preference_accuracy": "nbkit.evaluate",
     "mean_interval": "nbkit.intervals",
     "seed_interval": "nbkit.intervals",
+    "correlation_interval": "nbkit.intervals",
     "paired_gain": "nbkit.intervals",
     "parabola_peak": "nbkit.intervals",
     "rank_correlation": "nbkit.agreement",
@@ -44,6 +45,7 @@ _HOME = {
     "reward_scores": "nbkit.rewards",
     "compare": "nbkit.experiments",
     "gain": "nbkit.experiments",
+    "at_once": "nbkit.workers",
     "profile": "nbkit.profiles",
     "readiness": "nbkit.machine",
 }

@@ -53,6 +53,15 @@ def seed_interval(values, confidence: float = 0.95) -> Interval:
     return Interval(mean, float(mean - reach), float(mean + reach))
 
 
+def correlation_interval(correlations, confidence: float = 0.95) -> Interval:
+    """Mean of correlations, one from each data set or run, and its interval: `seed_interval` of
+    Fisher's z, so that neither leaves -1 to 1. Perfect correlations count as .999999."""
+    correlations = np.asarray(correlations, float).clip(-0.999999, 0.999999)
+    return Interval(
+        *(float(x) for x in np.tanh(seed_interval(np.arctanh(correlations), confidence)))
+    )
+
+
 @dataclass(frozen=True)
 class Gain:
     """A mean difference of paired runs with its Student-t interval. `str()` of it says by itself

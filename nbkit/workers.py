@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from itertools import islice
 from multiprocessing import connection, resource_tracker
 from multiprocessing.reduction import ForkingPickler
 from numbers import Integral
+from operator import call
 from typing import Any
 
 import torch
@@ -77,6 +78,24 @@ def run_jobs(
             check_workers(argument, workers)
         results = _run_in_workers(function, jobs, int(workers))
     return _with_bar(results, len(jobs), desc, progress)
+
+
+def at_once(
+    jobs: Mapping[Any, Callable[[], Any]], workers: int = 1, *,
+    progress: bool = True, desc: str = "jobs",
+) -> dict[Any, Any]:  # fmt: skip
+    """The results of prepared calls, under the keys of the calls and in their order.
+
+        at_once({seed: partial(nb.train_dpo, policy, pairs, seed=seed) for seed in range(5)}, 2)
+
+    Args:
+        jobs: key -> a function that needs no arguments, like those of `functools.partial`.
+        workers, progress, desc: see `run_jobs`, and for the errors.
+    """
+    keys = list(jobs)
+    calls = [(job,) for job in jobs.values()]
+    done = dict(run_jobs(call, calls, workers, progress=progress, desc=desc))
+    return {key: done[number] for number, key in enumerate(keys)}
 
 
 def check_workers(policy, workers: int) -> None:

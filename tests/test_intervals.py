@@ -35,6 +35,21 @@ def test_seed_intervals_cover_with_few_runs():
         nb.seed_interval([])
 
 
+def test_correlation_intervals_cover_and_stay_within_one():
+    draw = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):  # five data sets of 40 points each, correlated by .9
+        x = draw.normal(size=(5, 40))
+        y = 0.9 * x + np.sqrt(1 - 0.9**2) * draw.normal(size=x.shape)
+        found = nb.correlation_interval([np.corrcoef(*pair)[0, 1] for pair in zip(x, y)])
+        assert -1 < found.low < found.value < found.high < 1
+        covered.append(found.low <= 0.9 <= found.high)
+    assert 0.9 <= np.mean(covered) <= 0.99
+    assert nb.correlation_interval([1.0, 1.0, -0.2]).high <= 1
+    one = nb.correlation_interval([0.5])
+    assert one.value == pytest.approx(0.5) and np.isnan(one.low)
+
+
 def test_paired_gain_is_the_paired_t_interval_whatever_the_order():
     draw = np.random.default_rng(0)
     seeds = [3, 1, 7, 4, 5]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_one_worker_is_this_process_in_order_and_one_job_at_a_time():
 
 def test_every_job_has_its_own_number():
     assert in_two(work.double, [(n,) for n in range(7)]) == {n: 2 * n for n in range(7)}
+
+
+def test_prepared_calls_answer_under_their_keys_in_their_order():
+    jobs = {key: partial(work.double, key) for key in (3, 1, 2)}
+    for processes in (1, 2):
+        done = nb.at_once(jobs, processes, progress=False)
+        assert list(done.items()) == [(3, 6), (1, 2), (2, 4)]
+    assert nb.at_once({}) == {}
 
 
 def test_no_jobs():
@@ -226,6 +235,7 @@ def test_a_dead_worker_is_told_from_an_error_and_replaced(tmp_path):
 
 BEGIN = """
 import os, sys, threading, time
+from functools import partial
 from pathlib import Path
 import worker_jobs as work
 from nbkit.workers import run_jobs
@@ -235,7 +245,9 @@ def start(name, gate, jobs=6):
     return run_jobs(work.touch_and_wait, jobs, 2, progress=False)
 """
 
-INTERRUPTED = BEGIN + """
+INTERRUPTED = (
+    BEGIN
+    + """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 for part in ("a", "b"):  # a: while the workers are being started; b: while they work
@@ -250,10 +262,13 @@ print(sorted(run_jobs(work.double, [(1,), (2,), (3,)], 2)), flush=True)
 for _ in start("c", "will not come"):
     pass
 """
+)
 
 KILLED = BEGIN + "list(start('a', 'will not come'))"
 
-LEFT = BEGIN + """
+LEFT = (
+    BEGIN
+    + """
 import multiprocessing
 work.touch(folder, "go on")
 before = {pid for _, pid in run_jobs(work.meet, [(folder, 1, 2), (folder, 2, 1)], 2)}
@@ -265,6 +280,7 @@ after = {pid for _, pid in run_jobs(work.meet, [(folder, 3, 4), (folder, 4, 3)],
 assert before == after, "the end of a fork ends no workers"
 next(run_jobs(work.touch_and_wait, [(folder, "b", "go on"), (folder, "c", "no")], 2))
 """
+)
 
 
 @pytest.fixture
