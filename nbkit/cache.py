@@ -98,6 +98,9 @@ def hash_weights(policy: Policy) -> str:
     configs = [policy.causal_lm.config, *(adapters[name] for name in sorted(adapters))]
     settings = [_settings(config.to_dict()) for config in configs]
     digest.update(repr((settings, sorted(adapters), active, policy.adapter_enabled)).encode())
+    for name, module in policy.model.named_modules():  # peft can rescale a loaded adapter
+        if adapters and isinstance(scaling := getattr(module, "scaling", None), dict):
+            digest.update(repr((name, sorted(scaling.items()))).encode())
     with torch.no_grad():
         for name, tensor in sorted(policy.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -21,7 +21,8 @@ from nbkit.tokens import TokenPair
 
 # Tokens per forward pass: enough to keep the matrix units busy, small enough for the caches.
 BUDGET = {"cpu": 1024, "cuda": 32768, "mps": 8192}
-BUDGET_BACKWARD = {"cpu": 1024, "cuda": 8192, "mps": 4096}  # activations wait for a backward pass
+BUDGET_BACKWARD = {"cpu": 1024, "cuda": 8192, "mps": 4096}
+ACTIVATIONS = 8e9  # bytes that may wait for a backward pass
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,15 @@ def _choose(policy, token_pairs, path, packed, padded):
 
 
 def default_budget(policy: Policy, backward: bool = False) -> int:
-    """Tokens for one forward pass on the policy's device, with or without a backward pass."""
+    """Tokens for one forward pass on the policy's device, with or without a backward pass. Before
+    a backward pass inputs and outputs of all layers wait: fewer tokens for a large model."""
     budgets = BUDGET_BACKWARD if backward else BUDGET
-    return budgets.get(policy.device.type, budgets["cuda"])
+    budget = budgets.get(policy.device.type, budgets["cuda"])
+    if backward:
+        matrices = [p for p in policy.causal_lm.parameters() if p.dim() == 2]
+        each = sum(sum(p.shape) * p.element_size() for p in matrices)
+        budget = min(budget, max(1024, int(ACTIVATIONS / each)))
+    return budget
 
 
 def why_not_packed(policy: Policy, longest: int) -> str | None:

@@ -169,13 +169,16 @@ class _Sums:
         return pd.DataFrame(columns, index=pd.Index([p.id for p in self.pairs], name="id"))
 
 
-def tokenize(policy, pairs, max_length):
+def tokenize(policy, pairs, max_length, what="pairs", kept_as="left_out"):
     """Token pairs that can be scored, and for each of the others (by id) why not.
 
-    Raises and warns as `response_logprobs` does.
+    Raises and warns as `response_logprobs` does, of `what`; `kept_as` is the place in the `attrs`
+    of the caller's result where the others will be found.
     """
+    if not isinstance(policy, Policy):
+        raise TypeError(f"Expected a policy (nb.load_policy), got {type(policy).__name__}.")
     if not len(pairs):
-        raise ValueError("There are no pairs to score: got a data set of 0 rows.")
+        raise ValueError(f"There are no {what} to score: got a data set of 0 rows.")
     if twice := [id_ for id_, count in Counter(map(str, pairs["id"])).items() if count > 1]:
         raise ValueError(
             f"{len(twice)} ids occur more than once (first: {twice[0]!r}), so the rows of a table "
@@ -189,8 +192,8 @@ def tokenize(policy, pairs, max_length):
     if left_out:
         id_, reason = next(iter(left_out.items()))
         warnings.warn(
-            f"{len(left_out)} of {len(token_pairs)} pairs cannot be scored and are left out; the "
-            f'first is {id_!r}: {reason}. All are in `table.attrs["left_out"]`.',
+            f"{len(left_out)} of {len(token_pairs)} {what} cannot be scored and are left out; the "
+            f"first is {id_!r}: {reason}. All are in `.attrs[{kept_as!r}]`.",
             stacklevel=3,
         )
     return fit, left_out

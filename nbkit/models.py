@@ -37,7 +37,7 @@ class Policy:
     adapter_enabled: bool = True
 
     def __post_init__(self):
-        if self.has_adapter and self.model.active_peft_config.is_prompt_learning:
+        if self.causal_lm is not self.model and self.model.active_peft_config.is_prompt_learning:
             raise ValueError(
                 f"Policy {self.name!r} has a prompt-learning adapter (prefix or prompt tuning). "
                 "nbkit scores with adapters that live in the model's layers, such as LoRA."
@@ -182,7 +182,16 @@ def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
 
 
 def unwrapped(model: torch.nn.Module) -> PreTrainedModel:
-    """The transformers model itself, inside its peft wrapper if it has one."""
+    """The transformers model itself, inside its peft wrapper if it has one.
+
+    Raises:
+        ValueError: its layers hold an adapter, and it is not inside the wrapper.
+    """
+    if hasattr(model, "peft_config") and not hasattr(model, "get_base_model"):
+        raise ValueError(
+            "An adapter has been put into this model's own layers. Use the policy that "
+            "`nb.add_lora` returned; its reference is `policy.without_adapter()`."
+        )
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 

@@ -50,8 +50,8 @@ def middle(scores: pd.Series, low: float, high: float) -> list[str]:
 
 def central(*scores: pd.Series, keep: float | int) -> list[str]:
     """The pairs nearest the middle of every one of the scores, nearest first: the intersection of
-    percentile bands around the median, all as wide as it takes to keep so many. With one score it
-    is `middle`'s band; with several, selections of equal size can be compared.
+    percentile bands around the median, all as wide as it takes to keep so many, so that selections
+    by one score and by several can be compared at equal size.
 
     Args:
         scores: one or more; a pair that lacks one of them (NaN, or no row) is never selected, and
@@ -163,6 +163,10 @@ def check_scores(scores) -> None:
 
 
 def _count(keep, available: int) -> int:
+    if available == 0:
+        raise ValueError(
+            "There is no pair to select: every score is NaN, or the scores have no pair in common."
+        )
     if isinstance(keep, Integral) and not isinstance(keep, bool):
         keep = int(keep)  # NumPy's, too
     if isinstance(keep, bool) or not isinstance(keep, (int, float)):

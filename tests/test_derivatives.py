@@ -353,7 +353,8 @@ def test_curvature_equals_a_dense_solve(family):
     dense = torch.linalg.solve(H + solved.damping * torch.eye(len(H)), flat)
     found = torch.cat([part.flatten() for part in solved.direction.values()]).double()
     assert away(found, dense) < (1e-3 if family == "qwen2" else 2e-2)
-    assert solved.residual <= 1e-4 and 1 <= solved.iterations <= len(pairs) + 2
+    assert solved.residual < (1e-3 if family == "qwen2" else 2e-2)
+    assert 1 <= solved.iterations <= len(pairs) + 2
     assert solved.damping == pytest.approx(0.1 * solved.largest)
 
 
@@ -364,7 +365,8 @@ def test_conjugate_gradients_say_how_far_they_came():
         return {"x": diagonal["x"] * u["x"]}
 
     g = {"x": torch.ones(4)}
-    stopped = curvature.solve(times, g, damping=1e-6, most=2)
+    with pytest.warns(UserWarning, match="solved to .* of .g. only, after 2 iterations"):
+        stopped = curvature.solve(times, g, damping=1e-6, most=2)
     assert stopped.iterations == 2 and stopped.residual > 1e-4
     nothing = curvature.solve(times, {"x": torch.zeros(4)})
     assert nothing.iterations == 0 and dot(nothing.direction, nothing.direction) == 0

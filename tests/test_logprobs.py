@@ -454,7 +454,7 @@ def test_too_long_pairs_are_left_out_by_id_and_never_truncated(llama, pairs):
     (message,) = [str(w.message) for w in caught]
     assert message == (
         f"{len(long)} of 12 pairs cannot be scored and are left out; the first is {first!r}: "
-        f'{long[first]} tokens, more than {limit}. All are in `table.attrs["left_out"]`.'
+        f"{long[first]} tokens, more than {limit}. All are in `.attrs['left_out']`."
     )
     assert table.attrs["left_out"] == {i: f"{n} tokens, more than {limit}" for i, n in long.items()}
     kept = [id_ for id_ in lengths if id_ not in long]

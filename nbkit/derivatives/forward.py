@@ -8,8 +8,9 @@ import torch.autograd.forward_ad as forward_ad
 from torch.func import functional_call
 from tqdm.auto import tqdm
 
+from nbkit.derivatives.exact import check_packed
 from nbkit.derivatives.parameters import Direction
-from nbkit.engine import default_budget, why_not_packed
+from nbkit.engine import default_budget
 from nbkit.head import target_logps, target_slopes
 from nbkit.models import Policy
 from nbkit.packing import pack_row, packed_states, plan_rows
@@ -29,10 +30,9 @@ def forward_mode(
     three times the work of scoring. Needs the packed path.
 
     Raises:
-        ValueError: the packed path cannot serve this policy, with the reason.
+        CannotServe: the packed path cannot serve this policy. (A ValueError.)
     """
-    if reason := why_not_packed(policy, max(p.longest for p in token_pairs)):
-        raise ValueError(f"Forward mode cannot serve {policy.name!r}: {reason}.")
+    check_packed(policy, token_pairs, "Forward mode")
     model = policy.causal_lm
     head, backbone = model.get_output_embeddings().weight, model.base_model
     names = {id(p): name for name, p in model.named_parameters()}

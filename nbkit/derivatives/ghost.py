@@ -14,8 +14,9 @@ from torch.func import functional_call
 from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
+from nbkit.derivatives.exact import CannotServe, check_packed
 from nbkit.derivatives.parameters import Direction, differentiable
-from nbkit.engine import default_budget, why_not_packed
+from nbkit.engine import default_budget
 from nbkit.head import target_logps, target_slopes
 from nbkit.models import Policy
 from nbkit.packing import pack_row, packed_states, plan_rows
@@ -38,11 +39,10 @@ def ghost(
     where a finite difference is lost in rounding. Needs the packed path.
 
     Raises:
-        ValueError: the packed path cannot serve this policy, or a moved parameter is used outside
-            of the layer that owns it.
+        CannotServe: the packed path cannot serve this policy, or a moved parameter is used outside
+            of the layer that owns it. (A ValueError.)
     """
-    if reason := why_not_packed(policy, max(p.longest for p in token_pairs)):
-        raise ValueError(f"Ghost dot products cannot serve {policy.name!r}: {reason}.")
+    check_packed(policy, token_pairs, "Ghost dot products")
     model = policy.causal_lm
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     names = {id(p): name for name, p in model.named_parameters()}
@@ -74,7 +74,7 @@ def ghost(
             bar.update(len(indices))
     used = meter.seen | ({names[id(head.weight)]} if d_head is not None else set())
     if missed := sorted(set(direction) - used):
-        raise ValueError(
+        raise CannotServe(
             f"Ghost dot products cannot serve {policy.name!r}: {len(missed)} of its parameters "
             f"(first: {missed[0]!r}) are used outside of the layer that owns them."
         )

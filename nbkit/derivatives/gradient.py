@@ -58,5 +58,6 @@ def gradient(
             for whole, part in zip(total.values(), parts, strict=True):
                 if part is not None:
                     whole += part
+            del parts, part  # or they would still be there when the next ones are made
             bar.update(len(scored.pairs))
     return {name: whole.to(chosen[name].dtype) for name, whole in total.items()}

@@ -13,32 +13,51 @@ Direction = dict[str, torch.Tensor]  # by the names of `policy.causal_lm.named_p
 
 
 def choose(policy: Policy, parameters: str | Callable[[str], bool] | None = None) -> Direction:
-    """The parameters to differentiate with respect to, by name.
+    """The parameters to differentiate with respect to, by name. Those of an adapter that is off,
+    or not the active one, are never among them: they play no part.
 
     Args:
         policy: whose parameters.
-        parameters: "all"; "lora" (the adapter's); or `chosen(name) -> bool`. None: the adapter's
-            where there is one, else all.
+        parameters: "all"; "lora" (the adapter's, of LoRA or of another kind); or
+            `chosen(name) -> bool`. None: the adapter's where there is one that is on, else all.
 
     Raises:
         ValueError: no such choice, or it chooses none; "lora" of a policy with its adapter off.
     """
+    active = policy.model.active_adapters if policy.has_adapter and policy.adapter_enabled else []
     if parameters is None:
-        parameters = "lora" if policy.has_adapter else "all"
-    rules = {"all": lambda name: True, "lora": lambda name: "lora_" in name}
-    rule = parameters if callable(parameters) else rules.get(parameters)
+        parameters = "lora" if active else "all"
+    rules = {"all": lambda name: True, "lora": lambda name: _adapter(policy, name) is not None}
+    rule = parameters if callable(parameters) else None
+    if isinstance(parameters, str):
+        rule = rules.get(parameters)
     if rule is None:
         raise ValueError(
             f"parameters={parameters!r}; expected 'all', 'lora', or a function name -> bool."
         )
     named = dict(policy.causal_lm.named_parameters())
-    chosen = {name: p for name, p in named.items() if p.is_floating_point() and rule(name)}
-    if not chosen or (parameters == "lora" and not policy.adapter_enabled):
+    chosen = {
+        name: p
+        for name, p in named.items()
+        if p.is_floating_point() and _adapter(policy, name) in (None, *active) and rule(name)
+    }
+    if not chosen:
         raise ValueError(
             f"parameters={parameters!r} chooses none of the {len(named)} parameters of "
             f"{policy!r} (the first is called {next(iter(named))!r})."
         )
     return chosen
+
+
+def _adapter(policy: Policy, name: str) -> str | None:
+    """The adapter that a parameter belongs to: "default" of "...q_proj.lora_A.default.weight"."""
+    if not policy.has_adapter:
+        return None
+    prefix, parts = policy.model.base_model.prefix, name.split(".")
+    for part, adapter in zip(parts, parts[1:]):
+        if part.startswith(prefix) or part == "modules_to_save":
+            return adapter
+    return None
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ def pair_by_pair(
                     for name, part in zip(chosen, parts, strict=True)
                     if part is not None
                 )
+                del parts  # or they would still be there when the next ones are made
     return logps, slopes
 
 

@@ -40,6 +40,7 @@ def ches(
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     width = policy.causal_lm.get_input_embeddings().weight.shape[1]
     sums = torch.zeros(2 * len(token_pairs), width, dtype=torch.float64)
+    counts = torch.zeros(2 * len(token_pairs), 1, dtype=torch.float64)
     with tqdm(
         total=len(token_pairs), unit=" pairs", desc=f"hidden states, {policy.name}", delay=1,
         disable=not progress,
@@ -48,11 +49,11 @@ def ches(
             policy, token_pairs, path=path, budget=budget
         ):
             sums.index_add_(0, owners, states.double().cpu())
+            counts.index_add_(0, owners, torch.ones(len(owners), 1, dtype=torch.float64))
             bar.update(len(indices))
-    chosen, rejected = sums.view(-1, 2, width).unbind(1)
     if normalized:
-        chosen = chosen / torch.tensor([[len(p.chosen)] for p in token_pairs])
-        rejected = rejected / torch.tensor([[len(p.rejected)] for p in token_pairs])
+        sums /= counts
+    chosen, rejected = sums.view(-1, 2, width).unbind(1)
     values = (chosen * rejected).sum(1) - (chosen * chosen).sum(1)
     index = pd.Index([p.id for p in token_pairs], name="id")
     scores = pd.Series(values.numpy(), index=index, name="ches")

@@ -21,8 +21,9 @@ from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.reference import some
 from nbkit.logprobs import tokenize
 from nbkit.models import Policy
-from nbkit.scores.margins import dpo_loss, implicit_margin
+from nbkit.scores.margins import check_each_once, dpo_loss, implicit_margin, positive
 from nbkit.select import middle
+from nbkit.tokens import check_vocabulary
 
 
 def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
@@ -30,7 +31,9 @@ def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
 
     Positive: a gradient step on d lowers the validation loss, by IF(d) times the learning rate to
     first order; negative: it raises it (TracIn's sign; Koh and Liang's is the opposite). In nats
-    squared per squared unit of the parameters: compare within one policy only.
+    squared per squared unit of the parameters: compare within one policy only. With curvature in
+    nats: by how much the validation loss falls for each unit of weight that the pair gets in the
+    mean loss of the pairs.
 
     Args:
         policy, reference, pairs, validation, **how: see `influence_table`, which also returns what
@@ -94,28 +97,32 @@ def influence_table(
         DataFrame indexed by pair id: `influence`; `margin` (beta x nats) and `loss` (nats) at
         theta; `margin_slope` (derivative of the margin along the direction), and, unless the
         method is "ghost", `chosen_slope, rejected_slope` (of the log-probs). `attrs`: "method",
-        "step", "error" (relative, over the "checked" pairs), "left_out", and, with curvature,
-        "iterations", "residual", "damping" (as it was added).
+        "step", "error" (relative, over the "checked" pairs, along the same direction: in half
+        precision that direction is rounded, too), "left_out", "validation_left_out" (id ->
+        reason), and, with curvature, "iterations", "residual", "damping" (as it was added).
 
     Raises:
-        ValueError: a reference that lacks pairs; a method or path that cannot serve this policy;
-            derivatives that do not agree with those of the loop.
+        ValueError: a table that lacks pairs, or holds other texts under their ids; no pair that
+            can be scored; a method or path that cannot serve this policy; derivatives that do not
+            agree with those of the loop.
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
+    beta = positive(beta)
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
-    goal = _Pairs(policy, reference, validation, max_length, scoring)
-    own = _Pairs(policy, reference, pairs, max_length, scoring)
+    goal = _Pairs(
+        policy, reference, validation, max_length, scoring,
+        what="validation pairs", kept_as="validation_left_out",
+    )  # fmt: skip
+    own = _Pairs(policy, reference, pairs, max_length, scoring, what="pairs", kept_as="left_out")
 
     def slopes_of_mean_loss(positions, logps):
         pull = beta * torch.sigmoid(-goal.margin(logps, beta, positions)) / len(goal.token_pairs)
         return torch.stack([-pull, pull], dim=1)
 
     chosen = dict(parameters=parameters, path=path, budget=budget)
-    direction = gradient(
-        policy, goal.token_pairs, slopes_of_mean_loss, progress=progress, **chosen
-    )
-    at_theta = own.of_table(logps) if logps is not None else None
+    direction = gradient(policy, goal.token_pairs, slopes_of_mean_loss, progress=progress, **chosen)
+    at_theta = own.of_table(logps, "logps") if logps is not None else None
     if at_theta is None and (curvature or method == "forward"):
         at_theta = logp_sums(policy, own.token_pairs, **scoring)
     facts = {}
@@ -144,7 +151,7 @@ def influence_table(
     table = pd.DataFrame({name: column.numpy() for name, column in columns.items()}, index=index)
     table.attrs = dict(
         method=found.method, step=found.step, error=found.error, checked=found.checked,
-        left_out=own.left_out, **facts,
+        left_out=own.left_out, validation_left_out=goal.left_out, **facts,
     )  # fmt: skip
     return table
 
@@ -161,9 +168,8 @@ def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
         Series "truncated_influence" of 0.0 and 1.0; NaN where the influence is.
     """
     band = middle(influence, low, high)
-    return influence.where(influence.isna(), influence.index.isin(band).astype(float)).rename(
-        "truncated_influence"
-    )
+    kept = pd.Series(influence.index.isin(band).astype(float), influence.index)
+    return kept.mask(influence.isna()).rename("truncated_influence")
 
 
 def loss_difference(
@@ -191,23 +197,47 @@ def irm(theta_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -
 class _Pairs:
     """Pairs as token ids, and their log-probs under the reference."""
 
-    def __init__(self, policy, reference, pairs, max_length, scoring):
-        self.token_pairs, self.left_out = tokenize(policy, pairs, max_length)
+    def __init__(self, policy, reference, pairs, max_length, scoring, **named):
+        self.token_pairs, self.left_out = tokenize(policy, pairs, max_length, **named)
+        if not self.token_pairs:
+            raise ValueError(f"None of the {len(pairs)} {named['what']} can be scored (see above).")
         if isinstance(reference, Policy):
+            rows = reference.causal_lm.get_input_embeddings().weight.shape[0]
+            check_vocabulary(self.token_pairs, rows)
             self.reference = logp_sums(reference, self.token_pairs, **scoring)
         else:
-            self.reference = self.of_table(reference)
+            self.reference = self.of_table(reference, "reference")
 
-    def of_table(self, table: pd.DataFrame) -> torch.Tensor:
+    def of_table(self, table: pd.DataFrame, what: str) -> torch.Tensor:
         """[n, 2] log-probs of these pairs from a table that may hold more."""
+        if not isinstance(table, pd.DataFrame):
+            raise TypeError(
+                f"{what} is of type {type(table).__name__}; expected a log-prob table "
+                f"(nb.response_logprobs){' or a policy' if what == 'reference' else ''}."
+            )
+        check_each_once(table.index, f"The table {what!r}")
         ids = [p.id for p in self.token_pairs]
         if absent := [id_ for id_ in ids if id_ not in table.index]:
+            covers = "the pairs and the validation pairs" if what == "reference" else "the pairs"
             raise ValueError(
-                f"The log-prob table lacks {len(absent)} of {len(ids)} pairs (first: "
-                f"{absent[0]!r}). A reference table must cover the pairs and the validation pairs; "
-                "or pass the reference policy."
+                f"The table {what!r} lacks {len(absent)} of {len(ids)} pairs (first: "
+                f"{absent[0]!r}); it must cover {covers}."
             )
-        return torch.from_numpy(table.loc[ids, ["chosen_logp", "rejected_logp"]].to_numpy().copy())
+        rows = table.loc[ids]
+        unscored = [0 if p.prompt else 1 for p in self.token_pairs]  # nothing predicts a first one
+        for side in ("chosen", "rejected"):
+            counts = [len(getattr(p, side)) - n for p, n in zip(self.token_pairs, unscored)]
+            if other := [i for i, n, m in zip(ids, rows[f"{side}_tokens"], counts) if n != m]:
+                raise ValueError(
+                    f"The table {what!r} holds other texts under the ids of {len(other)} pairs "
+                    f"(first: {other[0]!r}), or other tokens: {side}_tokens differ. Pairs and "
+                    "validation pairs need ids of their own, policy and table the same tokenizer."
+                )
+        logps = torch.from_numpy(rows[["chosen_logp", "rejected_logp"]].to_numpy(float).copy())
+        if not logps.isfinite().all():
+            bad = ids[int((~logps.isfinite()).any(1).nonzero()[0])]
+            raise ValueError(f"The table {what!r} has log-probs that are not finite: pair {bad!r}.")
+        return logps
 
     def margin(self, logps: torch.Tensor, beta: float, positions=slice(None)) -> torch.Tensor:
         ratios = logps - self.reference[positions]

@@ -35,7 +35,7 @@ def implicit_margin(
     do not multiply again.
     """
     d = log_ratios(policy_logps, ref_logps)
-    return (_positive(beta) * (d.chosen - d.rejected)).rename("implicit_margin")
+    return (positive(beta) * (d.chosen - d.rejected)).rename("implicit_margin")
 
 
 def dpo_loss(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -> pd.Series:
@@ -54,7 +54,7 @@ def length_normalized_margin(policy_logps: pd.DataFrame, beta: float = 1.0) -> p
         side: policy_logps[f"{side}_logp"] / policy_logps[f"{side}_tokens"]
         for side in ("chosen", "rejected")
     }
-    margin = _positive(beta) * (per_token["chosen"] - per_token["rejected"])
+    margin = positive(beta) * (per_token["chosen"] - per_token["rejected"])
     return margin.rename("length_normalized_margin")
 
 
@@ -85,9 +85,7 @@ def common_pairs(first: pd.Series, second: pd.Series) -> tuple[pd.Series, pd.Ser
         ValueError: they do not hold the same pairs, once each.
     """
     for score in (first, second):
-        if score.index.has_duplicates:
-            id_ = score.index[score.index.duplicated()][0]
-            raise ValueError(f"{score.name} holds pair {id_!r} more than once.")
+        check_each_once(score.index, score.name)
     differ = first.index.symmetric_difference(second.index)
     if len(differ):
         raise ValueError(
@@ -98,8 +96,20 @@ def common_pairs(first: pd.Series, second: pd.Series) -> tuple[pd.Series, pd.Ser
     return first, second.loc[first.index]
 
 
+def check_each_once(ids: pd.Index, what: str) -> None:
+    """Raise ValueError if an id occurs twice."""
+    if ids.has_duplicates:
+        id_ = ids[ids.duplicated()][0]
+        raise ValueError(
+            f"{what} holds pair {id_!r} more than once; expected each once. Of two tables in one, "
+            "`table[~table.index.duplicated()]` keeps the first row of each pair."
+        )
+
+
 def _aligned(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame) -> pd.DataFrame:
     """`ref_logps` in the order of `policy_logps`; both must hold the same pairs and tokens."""
+    for name, table in (("policy's", policy_logps), ("reference", ref_logps)):
+        check_each_once(table.index, f"The {name} table")
     absent = policy_logps.index.difference(ref_logps.index)
     extra = ref_logps.index.difference(policy_logps.index)
     if len(absent) or len(extra):
@@ -120,7 +130,8 @@ def _aligned(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame) -> pd.DataFram
     return ref_logps
 
 
-def _positive(beta: float) -> float:
+def positive(beta: float) -> float:
+    """Beta, or ValueError if it is no number above 0."""
     if not beta > 0:
         raise ValueError(f"beta={beta!r}; expected a number above 0.")
     return beta
