@@ -1,0 +1,17 @@
+"""What the exact ways along a direction, ghost products and forward mode, need of a policy."""
+
+from __future__ import annotations
+
+from nbkit.engine import why_not_packed
+from nbkit.models import Policy
+from nbkit.tokens import TokenPair
+
+
+class CannotServe(ValueError):
+    """A way to compute derivatives that this policy cannot take, and why."""
+
+
+def check_packed(policy: Policy, token_pairs: list[TokenPair], way: str) -> None:
+    """Raise `CannotServe` unless the packed path serves the policy on these pairs."""
+    if reason := why_not_packed(policy, max(p.longest for p in token_pairs)):
+        raise CannotServe(f"{way} cannot serve {policy.name!r}: {reason}.")
