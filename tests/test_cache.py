@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from peft.helpers import rescale_adapter_scale
 
 from nbkit import logprobs
 from nbkit.cache import LogprobCache, hash_pair, hash_weights, write_whole
@@ -158,8 +159,13 @@ def test_adapter_on_off_scaled_and_swapped_do_not_share(tmp_path, pairs):
     numbers = {name: table["chosen_logp"].item() for name, table in tables.items()}
     assert numbers["base"] == numbers["off"] == numbers["second of two"], "which is at zero"
     assert numbers["on"] == numbers["first of two"]
-    differ = {numbers[name] for name in ("base", "on", "other weights", "scaled")}
-    assert len(differ) == 4, "each has its own numbers"
+    with rescale_adapter_scale(policy.model, 3.0):
+        tables["rescaled"] = score(policy, pairs.select([0]), tmp_path)
+    numbers["rescaled"] = tables["rescaled"]["chosen_logp"].item()
+    differ = {numbers[name] for name in ("base", "on", "other weights", "scaled", "rescaled")}
+    assert len(differ) == 5, "each has its own numbers"
+    again = score(policy, pairs.select([0]), tmp_path)["chosen_logp"].item()
+    assert again == numbers["on"]
 
 
 def test_a_trained_policy_and_its_saved_copy_share(tmp_path, pairs, counted):

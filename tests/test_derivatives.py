@@ -2,12 +2,14 @@
 
 import copy
 import warnings
+import weakref
 
 import pytest
 import tiny
 import torch
 
 import nbkit as nb
+from nbkit import engine
 from nbkit.derivatives import along, curvature, finite, reference
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.parameters import choose, dot, norm
@@ -208,7 +210,83 @@ def test_no_movement_is_zero_by_every_method():
     policy, pairs = tiny.policy("llama"), tiny.token_pairs(*LENGTHS)
     still = {name: torch.zeros_like(p) for name, p in choose(policy).items()}
     for method in ("auto", "central", "ghost", "jvp"):
-        assert along.derivatives(policy, pairs, still, method=method).margin.eq(0).all()
+        found = along.derivatives(policy, pairs, still, method=method)
+        assert found.margin.eq(0).all() and found.method != "loop" and found.error != found.error
+
+
+def test_pairs_that_do_not_move_beside_one_that_does():
+    """The checked pairs are still, so that no step can be found."""
+    policy, pairs = tiny.policy("llama"), tiny.token_pairs(*LENGTHS)
+    rare = max(pairs[0].rejected)
+    pairs = [
+        type(p)(p.id, *([t for t in part if t != rare] or [7] for part in
+                        (p.prompt, p.chosen, p.rejected))) for p in pairs
+    ]  # fmt: skip
+    moved = type(pairs[0])("moved", [rare, 5], [9, 8], [7])
+    direction = random_direction(policy, parameters=lambda name: "embed_tokens" in name)
+    (v,) = direction.values()
+    v[torch.arange(len(v)) != rare] = 0
+    found = along.derivatives(policy, [*pairs, moved], direction, check=3)
+    assert found.method == "ghost" and found.margin[:-1].eq(0).all()
+    truth = in_double(policy, [moved], direction)
+    assert away(found.margin[-1:], truth[:, 0] - truth[:, 1]) < 1e-5
+    padded = along.derivatives(policy, [*pairs, moved], direction, check=3, path="padded")
+    assert padded.method == "loop" and away(padded.margin, found.margin) < 1e-5
+
+
+def test_equal_responses_have_no_slope_of_their_margin():
+    policy, pairs = tiny.policy("llama"), tiny.token_pairs(*LENGTHS)
+    pairs = [type(p)(p.id, p.prompt, p.chosen, p.chosen) for p in pairs]
+    found = along.derivatives(policy, pairs, random_direction(policy))
+    assert found.margin.abs().max() < 1e-2 * found.sides.abs().max()
+
+
+def test_what_is_not_finite_is_refused():
+    policy, pairs = tiny.policy("llama"), tiny.token_pairs(*LENGTHS)
+    direction = random_direction(policy)
+    next(iter(direction.values()))[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        along.derivatives(policy, pairs, direction)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "second adapter"])
+def test_half_precision_goes_on_where_ghost_products_cannot(kind):
+    from peft import LoraConfig
+
+    policy = tiny.policy("llama")
+    if kind == "embedding":
+        policy = nb.add_lora(policy, rank=4, target_modules=["embed_tokens", "q_proj"])
+    else:
+        policy = with_lora(policy)
+        policy.model.add_adapter("other", LoraConfig(r=2, target_modules=["q_proj"]))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, p in policy.model.named_parameters():
+            if "lora_B" in name or "embedding_B" in name:
+                p.copy_(0.1 * torch.randn_like(p))
+    pairs, direction = tiny.token_pairs(*LENGTHS), random_direction(policy)
+    assert not any(".other." in name for name in direction)
+    truth = in_double(policy, pairs, direction)
+    weights = torch.linspace(0.05, 0.25, len(pairs), dtype=torch.float64)
+    curvature.gauss_newton(policy, pairs, weights)(direction)  # by forward mode
+    policy.model.to(torch.bfloat16)
+    half = {name: v.bfloat16() for name, v in direction.items()}
+    found = along.derivatives(policy, pairs, half)
+    assert found.method == ("jvp" if kind == "embedding" else "ghost") and found.error < 0.05
+    assert away(found.margin, truth[:, 0] - truth[:, 1]) < 0.1
+    if kind == "embedding":
+        with pytest.raises(ValueError, match="outside of the layer"):
+            along.derivatives(policy, pairs, half, method="ghost")
+
+
+def test_log_probs_of_another_policy_are_refused():
+    policy, pairs = tiny.policy("llama"), tiny.token_pairs(*LENGTHS)
+    direction = random_direction(policy)
+    known = finite.logp_sums(policy, pairs)
+    assert along.derivatives(policy, pairs, direction, at_theta=known).method == "forward"
+    stale = finite.logp_sums(tiny.policy("llama", seed=1), pairs)
+    with pytest.raises(ValueError, match="nats away from those of 'llama'"):
+        along.derivatives(policy, pairs, direction, at_theta=stale)
 
 
 def test_some_of_the_parameters():
@@ -228,7 +306,7 @@ def test_ghost_products_refuse_a_parameter_outside_its_layer():
         along.derivatives(policy, pairs, random_direction(policy), method="ghost")
 
 
-@pytest.mark.parametrize("wrong", ["lora", "most", lambda name: False])
+@pytest.mark.parametrize("wrong", ["lora", "most", ["lm_head.weight"], lambda name: False])
 def test_parameters_that_choose_nothing(wrong):
     with pytest.raises(ValueError, match="parameters="):
         choose(tiny.policy("llama"), wrong)
@@ -242,6 +320,21 @@ def test_the_choice_of_parameters():
     assert set(choose(lora)) < set(choose(lora, "all"))
     with pytest.raises(ValueError, match="chooses none"):
         choose(lora.without_adapter(), "lora")
+    base = choose(lora.without_adapter())
+    assert base and set(base) == set(choose(lora, "all")) - set(choose(lora))
+
+
+def test_an_adapter_is_what_is_trained_with_it():
+    from peft import IA3Config, get_peft_model
+
+    policy = nb.add_lora(tiny.policy("llama"), rank=4, modules_to_save=["lm_head"])
+    assert "lm_head.modules_to_save.default.weight" in choose(policy)
+    ia3 = IA3Config(
+        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"],
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    other = nb.Policy(get_peft_model(tiny.model("llama"), ia3), tiny.tokenizer())
+    assert choose(other) and all("ia3_l" in name for name in choose(other))
 
 
 def test_methods_are_named_and_checks_asked_for():
@@ -251,6 +344,10 @@ def test_methods_are_named_and_checks_asked_for():
         along.derivatives(policy, pairs, direction, method="exact")
     with pytest.raises(ValueError, match="check=0"):
         along.derivatives(policy, pairs, direction, check=0)
+    with pytest.raises(ValueError, match="step=-1; expected"):
+        along.derivatives(policy, pairs, direction, method="central", step=-1)
+    with pytest.raises(ValueError, match="'jvp' takes the packed path"):
+        along.derivatives(policy, pairs, direction, method="jvp", path="padded")
     unchecked = along.derivatives(policy, pairs, direction, method="ghost", check=0)
     assert unchecked.checked == 0 and unchecked.error != unchecked.error
 
@@ -283,6 +380,33 @@ def test_the_gradient_of_a_function_of_the_log_probs(case, path):
     truth = dict(zip(chosen, torch.autograd.grad(total, list(chosen.values()))))
     apart = {name: found[name].double() - truth[name].double() for name in truth}
     assert norm(apart) < 1e-5 * norm(truth)
+
+
+def test_gradients_of_one_pass_are_gone_before_the_next(monkeypatch):
+    """Of a large model two sets of them would be a large part of the memory."""
+    policy, pairs = tiny.policy("llama"), tiny.token_pairs(*LENGTHS)
+    made, grad = [], torch.autograd.grad
+
+    def watched(*args, **kwargs):
+        assert all(ref() is None for ref in made)
+        parts = grad(*args, **kwargs)
+        made.extend(weakref.ref(part) for part in parts if part is not None)
+        return parts
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    gradient(policy, pairs, lambda i, logps: torch.ones_like(logps), budget=40)
+    assert len(made) > 2 * len(choose(policy))
+    made.clear()
+    reference.pair_by_pair(policy, pairs[:2], random_direction(policy))
+
+
+def test_a_large_model_has_fewer_tokens_before_a_backward_pass(monkeypatch):
+    policy = tiny.policy("llama")
+    assert engine.default_budget(policy, backward=True) == engine.BUDGET_BACKWARD["cpu"]
+    monkeypatch.setitem(engine.BUDGET_BACKWARD, "cpu", 8192)
+    assert engine.default_budget(policy, backward=True) == 8192
+    monkeypatch.setattr(engine, "ACTIVATIONS", 1.2e7)  # the tiny model has some 20 kB a token
+    assert 1024 <= engine.default_budget(policy, backward=True) < 4096
 
 
 @pytest.mark.parametrize("rows", [7, 700])
@@ -356,6 +480,25 @@ def test_curvature_equals_a_dense_solve(family):
     assert solved.residual < (1e-3 if family == "qwen2" else 2e-2)
     assert 1 <= solved.iterations <= len(pairs) + 2
     assert solved.damping == pytest.approx(0.1 * solved.largest)
+
+
+def test_curvature_in_half_precision_is_exact_or_refused_and_says_what_is_left():
+    pairs, weights = tiny.token_pairs(*LENGTHS), torch.full((len(LENGTHS),), 0.2).double()
+    other = tiny.policy("gemma2")
+    other.model.to(torch.bfloat16)
+    with pytest.raises(ValueError, match="Load the policy with dtype='float32'"):
+        curvature.gauss_newton(other, pairs, weights)
+    policy = tiny.policy("llama")
+    policy.model.to(torch.bfloat16)
+    g = random_direction(policy)
+    times = curvature.gauss_newton(policy, pairs, weights)
+    with pytest.warns(UserWarning, match="is solved to .* only"):
+        solved = curvature.solve(times, g, damping=1e-4)
+    left = {n: g[n] - solved.damping * v - times(solved.direction)[n]
+            for n, v in solved.direction.items()}  # fmt: skip
+    assert solved.residual == pytest.approx(norm(left) / norm(g), rel=0.2)
+    with pytest.raises(ValueError, match="made of 0 pairs"):
+        curvature.gauss_newton(policy, [], weights)
 
 
 def test_conjugate_gradients_say_how_far_they_came():

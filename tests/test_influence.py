@@ -122,6 +122,44 @@ def test_a_reference_table_and_the_policys_own_table(case, table):
         scores.influence(policy, ref, pairs, validation, logps=own.iloc[1:])
 
 
+def test_tables_that_are_not_the_pairs_own_are_refused(case):
+    policy, reference, pairs, validation = case
+    ref = nb.response_logprobs(reference, concatenate_datasets([validation, pairs]), progress=False)
+    how = dict(progress=False)
+    with pytest.raises(ValueError, match="table 'reference' holds pair 'v-p0' more than once"):
+        scores.influence(policy, pd.concat([ref, ref.iloc[:2]]), pairs, validation, **how)
+    same_ids = validation.map(lambda row: {"id": row["id"].removeprefix("v-")})
+    with pytest.raises(ValueError, match="other texts under the ids of [1-5] pairs .first: 'p"):
+        scores.influence(policy, ref, pairs, same_ids, **how)
+    unknown = ref.copy()
+    unknown.loc["v-p1", "chosen_logp"] = np.nan
+    with pytest.raises(ValueError, match="not finite: pair 'v-p1'"):
+        scores.influence(policy, unknown, pairs, validation, **how)
+    for wrong in (None, ref.chosen_logp):
+        with pytest.raises(TypeError, match="reference is of type .* expected a log-prob table"):
+            scores.influence(policy, wrong, pairs, validation, **how)
+    with pytest.raises(TypeError, match="Expected a policy .* got Dataset"):
+        scores.influence(pairs, ref, policy, validation, **how)
+    small = tiny.policy("qwen2", vocab_size=300)
+    with pytest.raises(ValueError, match="embedding has 300 rows"):
+        scores.influence(policy, small, pairs, validation, **how)
+    stale = nb.response_logprobs(reference, pairs, progress=False)
+    with pytest.raises(ValueError, match="nats away from those of 'qwen2'"):
+        scores.influence(policy, ref, pairs, validation, logps=stale, **how)
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be scored and are left out")
+def test_sets_of_which_nothing_is_left_are_refused(case):
+    policy, reference, pairs, validation = case
+    for long, what in enumerate(["10 pairs", "5 validation pairs"]):
+        sets = [pairs, validation]
+        sets[long] = sets[long].map(lambda row: {"prompt": row["prompt"] * 200})
+        with pytest.raises(ValueError, match=f"None of the {what} can be scored"):
+            scores.influence(policy, reference, *sets, max_length=200, progress=False)
+    with pytest.raises(ValueError, match="no validation pairs to score"):
+        scores.influence(policy, reference, pairs, validation.select([]), progress=False)
+
+
 def test_pairs_that_are_too_long_are_left_out_of_both_sets(case):
     policy, reference, pairs, validation = case
     lengths = {p.id: p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)}
@@ -132,6 +170,9 @@ def test_pairs_that_are_too_long_are_left_out_of_both_sets(case):
         )
     assert set(found.index) == {id_ for id_, length in lengths.items() if length <= most}
     assert set(found.attrs["left_out"]) == set(lengths) - set(found.index)
+    held = {p.id: p.longest for p in nb.tokenize_pairs(policy.tokenizer, validation)}
+    left_out = {id_ for id_, length in held.items() if length > most}
+    assert set(found.attrs["validation_left_out"]) == left_out != set()
 
 
 def test_lora_influence_is_over_the_adapter(case):
@@ -185,6 +226,10 @@ def test_curvature_changes_the_direction_only(case, by_hand):
         (dict(method="tracin"), "method='tracin'; expected 'auto' or one of"),
         (dict(parameters="lora"), "chooses none"),
         (dict(curvature="gauss-newton", damping=-1), "damping=-1"),
+        (dict(curvature="gauss-newton", curvature_pairs=0), "made of 0 pairs"),
+        (dict(beta=0.0), "beta=0.0; expected a number above 0"),
+        (dict(beta=float("nan")), "beta=nan"),
+        (dict(step=0.0), "step=0.0; expected"),
     ],
 )
 def test_arguments_that_make_no_sense(case, how, message):
@@ -200,6 +245,8 @@ def test_truncation_keeps_a_band_of_percentiles():
     assert np.isnan(kept["p3"]) and kept.drop("p3").isin([0.0, 1.0]).all()
     assert set(kept.index[kept == 1]) == {"p4", "p5", "p6"}
     assert set(select.middle(influence, 1 / 3, 2 / 3)) == {"p4", "p5", "p6"}
+    assert scores.truncated(pd.Series(range(4)), 0.25, 0.75).tolist() == [0.0, 1.0, 1.0, 0.0]
+    assert scores.truncated(pd.Series(range(4)), 0.25, 0.75).dtype == float
 
 
 def logp_table(chosen, rejected):
@@ -268,6 +315,22 @@ def test_ches_by_hand(family, path, normalized):
         expected.append((sides[0] @ sides[1] - sides[0] @ sides[0]).item())
     assert found.name == "ches" and list(found.index) == pairs["id"][:]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.std(expected))
+
+
+def test_ches_means_are_over_the_tokens_that_are_predicted():
+    """After an empty prompt nothing predicts the first token."""
+    policy = tiny.policy("qwen2")
+    pairs = tiny.text_pairs(2).map(lambda row: {"prompt": ""})
+    found = scores.ches(policy, pairs, normalized=True, progress=False)
+    for pair, value in zip(nb.tokenize_pairs(policy.tokenizer, pairs), found, strict=True):
+        assert pair.prompt == []
+        sides = []
+        for response in (pair.chosen, pair.rejected):
+            with torch.no_grad():
+                out = policy.model(torch.tensor([response]), output_hidden_states=True)
+            sides.append(out.hidden_states[-1][0, :-1].double().mean(0))
+        expected = sides[0] @ sides[1] - sides[0] @ sides[0]
+        assert value == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_an_interrupted_influence_goes_on_where_it_stopped(case, tmp_path, monkeypatch):

@@ -182,6 +182,15 @@ def test_a_fresh_adapter_changes_nothing_and_a_second_is_refused():
         add_lora(policy)
 
 
+def test_a_policy_whose_layers_were_given_an_adapter_says_which_to_use():
+    base = tiny.policy()
+    add_lora(base, rank=2)
+    with pytest.raises(ValueError, match="Use the policy that `nb.add_lora` returned"):
+        _ = base.causal_lm
+    with pytest.raises(ValueError, match="put into this model's own layers"):
+        Policy(base.model, base.tokenizer)
+
+
 def test_without_an_adapter_there_is_none_to_switch_off():
     with pytest.raises(ValueError, match="'llama' has no adapter to switch off.*started from"):
         tiny.policy().without_adapter()

@@ -58,6 +58,10 @@ def test_tables_of_other_pairs_or_other_tokens_are_refused():
         scores.implicit_margin(POLICY, REFERENCE.drop(index="b"))
     with pytest.raises(ValueError, match="1 of the reference's 3 are not in the policy's"):
         scores.dpo_loss(POLICY.drop(index="c"), REFERENCE)
+    with pytest.raises(ValueError, match="The reference table holds pair 'b' more than once"):
+        scores.dpo_loss(POLICY, pd.concat([REFERENCE, REFERENCE.loc[["b"]]]))
+    with pytest.raises(ValueError, match="The policy's table holds pair 'b' more than once"):
+        scores.irm(pd.concat([POLICY, POLICY.loc[["b"]]]), REFERENCE)
     recounted = REFERENCE.assign(rejected_tokens=REFERENCE.rejected_tokens + 1)
     with pytest.raises(ValueError, match="rejected_tokens differs .* 3 pairs .first: 'a'"):
         scores.implicit_margin(POLICY, recounted)

@@ -102,6 +102,14 @@ def test_central_needs_all_scores_of_a_pair():
         select.central(a, keep=5)
 
 
+@pytest.mark.parametrize("keep", [0.5, 3])
+def test_scores_without_a_pair_are_refused(keep):
+    with pytest.raises(ValueError, match="no pair in common"):
+        select.central(LOSS, LOSS.rename("{}-2".format), keep=keep)
+    with pytest.raises(ValueError, match="every score is NaN"):
+        select.easiest(LOSS * np.nan, keep)
+
+
 def test_both_keeps_the_order_of_the_first():
     assert select.both(list("cabd"), list("dxbc")) == list("cbd")
     assert select.both(list("cabd"), list("dxbc"), list("dc")) == list("cd")
