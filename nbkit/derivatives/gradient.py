@@ -60,4 +60,4 @@ def gradient(
                     whole += part
             del parts, part  # or they would still be there when the next ones are made
             bar.update(len(scored.pairs))
-    return {name: whole.to(chosen[name].dtype) for name, whole in total.items()}
+    return {name: total.pop(name).to(p.dtype) for name, p in chosen.items()}  # one by one
