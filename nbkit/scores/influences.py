@@ -2,8 +2,8 @@
 
 Influence of pair d: IF(d) = < grad L_val, grad loss(d) > at theta, where L_val is the mean DPO loss
 of the validation pairs. That is the derivative of loss(d) along *one* direction, grad L_val, which
-is the same for all pairs: two scoring passes a small step apart give it for every pair at once,
-exactly, whatever the number of parameters (see `nbkit.derivatives`).
+is the same for all pairs: two scoring passes a small step apart give it for every pair at once, to
+rounding, whatever the number of parameters (see `nbkit.derivatives`).
 """
 
 from __future__ import annotations
