@@ -131,6 +131,22 @@ def telling(rng, draw: Callable, *solutions: Callable) -> tuple:
     raise RuntimeError(f"In {DRAWS} draws no case told all solutions apart: are two the same?")
 
 
+def told_apart(
+    name: str, arguments: str, solve: Callable, case: Callable, read: Callable, wrong: list[tuple]
+) -> Exercise:
+    """An exercise of three cases, each of which tells the right and all wrong solutions apart.
+
+    `case(rng)` draws one; `wrong` is a list of (wrong solution, hint).
+    """
+    wrong_solutions = [solution for solution, _ in wrong]
+
+    def draw(rng):
+        return [telling(rng, case, solve, *wrong_solutions) for _ in range(3)]
+
+    mistakes = [answers_like(solution, hint) for solution, hint in wrong]
+    return Exercise(name, arguments, solve, draw, read, mistakes)
+
+
 # Reading answers ---------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from nbkit.exercises.checking import (
     check,
     number,
     same,
-    telling,
+    told_apart,
     vector,
 )
 
@@ -64,11 +64,6 @@ def _of_half(half):
     return lambda folds, groups: float((_crosses(folds, groups) & (folds == half)).mean())
 
 
-def _draw_folds(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_LEAKS]
-    return [telling(rng, _random_halves, leak, *wrong_solutions) for _ in range(3)]
-
-
 def _random_halves(rng):
     facts = [f"{what} of {who}" for what in ("pet", "home", "job") for who in ("mia", "leo", "ana")]
     facts = rng.permutation(facts)[: rng.integers(7, 10)]
@@ -117,13 +112,13 @@ WRONG_LEAKS = [
         "This is in per cent: return a share from 0 to 1.",
     ),
 ]
-LEAK = Exercise(
+LEAK = told_apart(
     name="check_leak",
     arguments="folds, groups",
     solve=leak,
-    draw=_draw_folds,
+    case=_random_halves,
     read=number("one number from 0 to 1: the share of pairs"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_LEAKS],
+    wrong=WRONG_LEAKS,
 )
 
 

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from nbkit.exercises.checking import (
-    Exercise,
-    Result,
-    answers_like,
-    check,
-    number,
-    telling,
-    vector,
-)
+from nbkit.exercises.checking import Result, check, number, told_apart, vector
 
 
 def check_loss_slope(learner: Callable, *, seed: int | None = None) -> Result:
@@ -65,11 +57,6 @@ def loss_slope(chosen_slope, rejected_slope, margin, beta):
     return -special.expit(-margin) * beta * (chosen_slope - rejected_slope)
 
 
-def _draw_slopes(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_SLOPES]
-    return [telling(rng, _slopes, loss_slope, *wrong_solutions) for _ in range(3)]
-
-
 def _slopes(rng):
     count = int(rng.integers(4, 9))
     chosen, rejected = rng.normal(0, 20, (2, count))
@@ -107,13 +94,13 @@ WRONG_SLOPES = [
         "This is the mean over the pairs: return one slope for each.",
     ),
 ]
-LOSS_SLOPE = Exercise(
+LOSS_SLOPE = told_apart(
     name="check_loss_slope",
     arguments="chosen_slope, rejected_slope, margin, beta",
     solve=loss_slope,
-    draw=_draw_slopes,
+    case=_slopes,
     read=vector("one number for each pair"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_SLOPES],
+    wrong=WRONG_SLOPES,
 )
 
 
@@ -133,11 +120,6 @@ class Losses:
 
 def central_difference(losses, theta, direction, h):
     return (losses(theta + h * direction) - losses(theta - h * direction)) / (2 * h)
-
-
-def _draw_directions(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_DIFFERENCES]
-    return [telling(rng, _direction, central_difference, *wrong_solutions) for _ in range(3)]
 
 
 def _direction(rng):
@@ -185,13 +167,13 @@ WRONG_DIFFERENCES = [
         "The direction plays no part: move each parameter by h times its entry.",
     ),
 ]
-CENTRAL_DIFFERENCE = Exercise(
+CENTRAL_DIFFERENCE = told_apart(
     name="check_central_difference",
     arguments="losses, theta, direction, h",
     solve=central_difference,
-    draw=_draw_directions,
+    case=_direction,
     read=vector("one number for each pair"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_DIFFERENCES],
+    wrong=WRONG_DIFFERENCES,
 )
 
 
@@ -200,11 +182,6 @@ CENTRAL_DIFFERENCE = Exercise(
 
 def flipped_influence(influence, margin):
     return -influence * np.exp(margin)
-
-
-def _draw_influences(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_FLIPS]
-    return [telling(rng, _influences, flipped_influence, *wrong_solutions) for _ in range(3)]
 
 
 def _influences(rng):
@@ -236,13 +213,13 @@ WRONG_FLIPS = [
         "The old weight is divided out, but the new one, sigmoid(m), is missing.",
     ),
 ]
-FLIPPED_INFLUENCE = Exercise(
+FLIPPED_INFLUENCE = told_apart(
     name="check_flipped_influence",
     arguments="influence, margin",
     solve=flipped_influence,
-    draw=_draw_influences,
+    case=_influences,
     read=vector("one number for each pair"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_FLIPS],
+    wrong=WRONG_FLIPS,
 )
 
 
@@ -263,11 +240,6 @@ def _means(influence, subsets):
 
 def _ranks(a, b):
     return float(stats.spearmanr(a, b).statistic)
-
-
-def _draw_subsets(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_DATAMODELS]
-    return [telling(rng, _subsets, datamodeling_score, *wrong_solutions) for _ in range(3)]
 
 
 def _subsets(rng):
@@ -308,11 +280,11 @@ WRONG_DATAMODELS = [
         "This is the correlation with the sizes of the subsets: sum the influences of their pairs.",
     ),
 ]
-DATAMODELING_SCORE = Exercise(
+DATAMODELING_SCORE = told_apart(
     name="check_datamodeling_score",
     arguments="influence, subsets, falls",
     solve=datamodeling_score,
-    draw=_draw_subsets,
+    case=_subsets,
     read=number("one number: the rank correlation"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_DATAMODELS],
+    wrong=WRONG_DATAMODELS,
 )

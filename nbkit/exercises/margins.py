@@ -12,7 +12,7 @@ from nbkit.exercises.checking import (
     answers_like,
     check,
     number,
-    telling,
+    told_apart,
     vector,
 )
 
@@ -201,11 +201,6 @@ def _signs_apart(explicit, implicit):
     return float((np.sign(explicit) != np.sign(implicit.loc[explicit.index])).mean())
 
 
-def _draw_margins(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_CONTRADICTIONS]
-    return [telling(rng, _margins, contradictions, *wrong_solutions) for _ in range(3)]
-
-
 def _margins(rng):
     pairs = int(rng.integers(24, 40))
     ids = [f"p{number:02d}" for number in range(pairs)]
@@ -266,11 +261,11 @@ WRONG_CONTRADICTIONS = [
         "This is in per cent: return a share from 0 to 1.",
     ),
 ]
-CONTRADICTIONS = Exercise(
+CONTRADICTIONS = told_apart(
     name="check_contradictions",
     arguments="explicit, implicit",
     solve=contradictions,
-    draw=_draw_margins,
+    case=_margins,
     read=number("one number from 0 to 1: the share of pairs"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_CONTRADICTIONS],
+    wrong=WRONG_CONTRADICTIONS,
 )

@@ -14,6 +14,7 @@ from nbkit.exercises.checking import (
     check,
     number,
     telling,
+    told_apart,
     vector,
 )
 
@@ -55,11 +56,6 @@ def alignment_potential(explicit, implicit, weight):
 
 def _z(values, ddof=0):
     return (values - values.mean()) / values.std(ddof=ddof)
-
-
-def _draw_margins(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_POTENTIALS]
-    return [telling(rng, _margins, alignment_potential, *wrong_solutions) for _ in range(3)]
 
 
 def _margins(rng):
@@ -123,13 +119,13 @@ WRONG_POTENTIALS = [
         "Explicit and implicit are exchanged: the judge's margin is the target.",
     ),
 ]
-ALIGNMENT_POTENTIAL = Exercise(
+ALIGNMENT_POTENTIAL = told_apart(
     name="check_alignment_potential",
     arguments="explicit, implicit, weight",
     solve=alignment_potential,
-    draw=_draw_margins,
+    case=_margins,
     read=vector("one number for each pair"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_POTENTIALS],
+    wrong=WRONG_POTENTIALS,
 )
 
 
@@ -138,11 +134,6 @@ ALIGNMENT_POTENTIAL = Exercise(
 
 def tie_weight(first, second):
     return (first[1] - second[1]) / (first[0] - second[0])
-
-
-def _draw_points(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_TIES]
-    return [telling(rng, _points, tie_weight, *wrong_solutions) for _ in range(3)]
 
 
 def _points(rng):
@@ -177,13 +168,13 @@ WRONG_TIES = [
         "With this weight the potential of the first is zero: it must equal that of the second.",
     ),
 ]
-TIE_WEIGHT = Exercise(
+TIE_WEIGHT = told_apart(
     name="check_tie_weight",
     arguments="first, second",
     solve=tie_weight,
-    draw=_draw_points,
+    case=_points,
     read=number("one number: the weight"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_TIES],
+    wrong=WRONG_TIES,
 )
 
 

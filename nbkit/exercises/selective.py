@@ -15,6 +15,7 @@ from nbkit.exercises.checking import (
     check,
     number,
     telling,
+    told_apart,
     vector,
 )
 
@@ -165,11 +166,6 @@ def _unpaired(equal_var):
     return solution
 
 
-def _draw_win_rates(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_GAINS]
-    return [telling(rng, _win_rates, paired_gain, *wrong_solutions) for _ in range(3)]
-
-
 def _win_rates(rng):
     """What a seed does to both is larger than what sets them apart."""
     count = int(rng.integers(5, 9))
@@ -233,13 +229,13 @@ WRONG_GAINS = [
         "The right numbers in another order: return (value, low, high).",
     ),
 ]
-PAIRED_GAIN = Exercise(
+PAIRED_GAIN = told_apart(
     name="check_paired_gain",
     arguments="a, b",
     solve=paired_gain,
-    draw=_draw_win_rates,
+    case=_win_rates,
     read=vector("three numbers: (value, low, high)"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_GAINS],
+    wrong=WRONG_GAINS,
 )
 
 

@@ -14,6 +14,7 @@ from nbkit.exercises.checking import (
     mask,
     number,
     telling,
+    told_apart,
     vector,
 )
 
@@ -53,11 +54,6 @@ def check_hacked_round(learner: Callable, *, seed: int | None = None) -> Result:
 def best_against_worst(rewards):
     margins = rewards.max(axis=1) - rewards.min(axis=1)
     return margins[margins > 0]
-
-
-def _draw_rewards(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_PAIRS]
-    return [telling(rng, _rewards, best_against_worst, *wrong_solutions) for _ in range(3)]
 
 
 def _rewards(rng):
@@ -110,13 +106,13 @@ def _read_margins(answer):
         return vector("one margin for each pair")(answer)
 
 
-BEST_AGAINST_WORST = Exercise(
+BEST_AGAINST_WORST = told_apart(
     name="check_best_against_worst",
     arguments="rewards",
     solve=best_against_worst,
-    draw=_draw_rewards,
+    case=_rewards,
     read=_read_margins,
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_PAIRS],
+    wrong=WRONG_PAIRS,
 )
 
 
@@ -140,11 +136,6 @@ def _asked(parents, children, known, longest, ratio, repeats=True):
         if repeats:
             seen.add(child)
     return np.array(asked)
-
-
-def _draw_prompts(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_ASKED]
-    return [telling(rng, _prompts, worth_asking, *wrong_solutions) for _ in range(3)]
 
 
 def _prompts(rng):
@@ -207,13 +198,13 @@ WRONG_ASKED = [
         "The lengths are not looked at.",
     ),
 ]
-WORTH_ASKING = Exercise(
+WORTH_ASKING = told_apart(
     name="check_worth_asking",
     arguments="parents, children, known, longest_ratio",
     solve=worth_asking,
-    draw=_draw_prompts,
+    case=_prompts,
     read=mask("one bool for each child"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_ASKED],
+    wrong=WRONG_ASKED,
 )
 
 

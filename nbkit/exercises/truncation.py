@@ -13,6 +13,7 @@ from nbkit.exercises.checking import (
     mask,
     number,
     telling,
+    told_apart,
     vector,
 )
 
@@ -67,11 +68,6 @@ def _ranks(values):
     return np.argsort(np.argsort(values))
 
 
-def _draw_influences(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_TRUNCATIONS]
-    return [telling(rng, _influences, truncation, *wrong_solutions) for _ in range(3)]
-
-
 def _influences(rng):
     """Long tails; shares that are whole numbers of 20 or 40 pairs, unlike at both ends."""
     influence = rng.standard_t(2, int(rng.choice([20, 40]))) + rng.uniform(-0.5, 0.5)
@@ -119,13 +115,13 @@ WRONG_TRUNCATIONS = [
         "This cuts the pairs as they stand in the array: sort by influence first.",
     ),
 ]
-TRUNCATION = Exercise(
+TRUNCATION = told_apart(
     name="check_truncation",
     arguments="influence, low, high",
     solve=truncation,
-    draw=_draw_influences,
+    case=_influences,
     read=mask("True or False (1 or 0) for each pair"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_TRUNCATIONS],
+    wrong=WRONG_TRUNCATIONS,
 )
 
 
@@ -143,11 +139,6 @@ def _margin(logps, ref, beta):
 
 def _loss(margin):
     return np.logaddexp(0, -margin)  # -log sigmoid
-
-
-def _draw_tables(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_DIFFERENCES]
-    return [telling(rng, _tables, loss_difference, *wrong_solutions) for _ in range(3)]
 
 
 def _tables(rng):
@@ -192,13 +183,13 @@ WRONG_DIFFERENCES = [
         "reference, and subtract.",
     ),
 ]
-LOSS_DIFFERENCE = Exercise(
+LOSS_DIFFERENCE = told_apart(
     name="check_loss_difference",
     arguments="theta, val, ref, beta",
     solve=loss_difference,
-    draw=_draw_tables,
+    case=_tables,
     read=vector("one number for each pair"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_DIFFERENCES],
+    wrong=WRONG_DIFFERENCES,
 )
 
 
@@ -269,11 +260,6 @@ def change_of_sides(small, large, large_again):
     return float((small ^ large).mean() - (large ^ large_again).mean())
 
 
-def _draw_bands(rng):
-    wrong_solutions = [wrong for wrong, _ in WRONG_CHANGES]
-    return [telling(rng, _bands, change_of_sides, *wrong_solutions) for _ in range(3)]
-
-
 def _bands(rng):
     large = rng.random(int(rng.integers(30, 50))) < 0.6
     again = large ^ (rng.random(large.size) < 0.1)
@@ -311,11 +297,11 @@ WRONG_CHANGES = [
         "This is a number of pairs: divide by how many there are.",
     ),
 ]
-CHANGE_OF_SIDES = Exercise(
+CHANGE_OF_SIDES = told_apart(
     name="check_change_of_sides",
     arguments="small, large, large_again",
     solve=change_of_sides,
-    draw=_draw_bands,
+    case=_bands,
     read=number("one number: a difference of shares"),
-    mistakes=[answers_like(wrong, hint) for wrong, hint in WRONG_CHANGES],
+    wrong=WRONG_CHANGES,
 )
