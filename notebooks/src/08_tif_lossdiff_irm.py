@@ -1,20 +1,22 @@
 # %% [markdown]
 # Chapter 07 computed what one training pair does to a validation loss: its influence. Which pairs
 # should one keep, then? The obvious answer: those with the highest. The paper of this chapter
-# (ICLR 2026, [2510.13212](https://arxiv.org/abs/2510.13212)) says: **those in the middle**. The
-# lowest are noise, and a few steps overfit the highest. It adds two proxies, LossDiff and IRM, that
-# are to find the middle in minutes instead of hours. We test each of these claims, in a world where
-# it is known which labels are wrong.
+# (ICLR 2026, [2510.13212](https://arxiv.org/abs/2510.13212)) says: those in the **middle**. The
+# lowest are noise, and a few steps overfit the highest [N]. It adds two proxies, LossDiff and IRM,
+# that are to find the middle in minutes instead of hours (a 1B model: 5 minutes against 10 hours
+# [N]). We test each of these claims, in a world where it is known which labels are wrong.
 #
 # **You will be able to**
 # - truncate influence at two percentiles, and say what the middle consists of;
 # - train low, middle and high groups, and read their curves;
 # - tell what separates LossDiff from influence, and repair it;
 # - say how much of an overlap is chance;
-# - measure whether "good data" is a property of the data or of the model.
+# - test whether "good data" is a property of the data or of the model.
 #
 # **Needs** [chapter 07](07_influence.ipynb): influence as a derivative. **On a GPU** nothing
 # changes here: the models are tiny. Chapter 11 makes the same calls with a real one.
+#
+# Marks: [N] from others' notes on the paper (most of what we know of it), [?] our reading.
 
 # %% tags=["setup"]
 import numpy as np
@@ -28,8 +30,9 @@ p = nb.profile()
 
 # %% [markdown]
 # ## 1 · What is in the middle?
-# The pipeline [N]: DPO on all pairs for one epoch gives $\theta$, the *warmed-up* policy. There,
-# every pair gets its influence on the loss of a validation set. Truncated, it says keep or not:
+# The pipeline [N]: **all pairs → θ → a score for each pair → select → train again, from the
+# start**. Here θ, the *warmed-up* policy, comes from one epoch of DPO on all pairs. The score is
+# influence at θ on the loss of a validation set. Truncated, it says keep or not:
 #
 # $$\text{IF}(d) = \langle \nabla \bar\ell_{\text{val}}(\theta), \nabla \ell_d(\theta) \rangle,
 # \qquad \text{TIF}(d) = \mathbb{1}[\delta_{\text{small}} < \text{IF}(d) < \delta_{\text{large}}]$$
@@ -40,9 +43,8 @@ p = nb.profile()
 # | $\text{IF}(d)$ | positive: a step on $d$ lowers the validation loss | (nats per unit)² |
 # | $\delta$ | thresholds, given as percentiles of IF over all pairs | as IF |
 #
-# Marks: [N] from others' notes on the paper (most of what we know of it), [?] our reading. Five
-# **data sets**: fresh pairs, and a training seed each. They share the validation pairs, whose facts
-# are in no training pair.
+# We do it on several **data sets**: fresh pairs, and a training seed each. They share the
+# validation pairs, whose facts are in no training pair.
 
 # %%
 import torch
@@ -52,30 +54,22 @@ size, other = p.pick(quick=("small", "medium"), full=("medium", "small"))
 settings = world.DPO[size]  # the same for both sizes
 policy = nb.load_policy(f"world/{size}", device="cpu")
 seeds = p.pick(quick=[0, 1], full=[0, 1, 2, 3, 4])
-data = {seed: world.pairs(p.pick(quick=96, full=1600), seed=seed) for seed in seeds}
+data = {seed: world.pairs(p.pick(quick=96, full=1440), seed=seed) for seed in seeds}
 validation = world.pairs(p.pick(quick=48, full=300), part="validation")
 watched = world.pairs(len(validation) // 2, seed=1, part="validation")  # about the same facts
 
 # %%
 from functools import partial
-from operator import call
 
-from nbkit.workers import run_jobs
-
-
-def at_once(jobs):
-    """Results of the jobs (functions without arguments), under their keys."""
-    done = dict(run_jobs(call, [(job,) for job in jobs.values()], p.workers, progress=False))
-    return {key: done[number] for number, key in enumerate(jobs)}
-
-# %%
 from datasets import concatenate_datasets
+
+at_once = partial(nb.at_once, workers=p.workers, progress=False)
 
 
 def tables(policies, sets):
-    """Log-prob table of each policy on its set, by seed."""
-    return at_once({seed: partial(nb.response_logprobs, policies[seed], some, progress=False)
-                    for seed, some in sets.items()})  # fmt: skip
+    """Log-prob table of each policy on its set, under the same keys."""
+    return at_once({key: partial(nb.response_logprobs, policies[key], some, progress=False)
+                    for key, some in sets.items()})  # fmt: skip
 
 
 scored = {seed: concatenate_datasets([data[seed], validation, watched]) for seed in seeds}
@@ -91,45 +85,47 @@ def train(policies, sets, reference=reference, shift=0, **changes):
     return {seed: run.policy for seed, run in runs.items()}
 
 
-theta = train(dict.fromkeys(seeds, policy), data)
-theta_logps = tables(theta, data)
-
-# %%
 def influences(theta, reference, beta=settings["beta"]):
     """Exact influence of every pair, and its ingredients, for each data set."""
     return at_once({seed: partial(nb.scores.influence_table, theta[seed], reference[seed],
                                   data[seed], validation, beta=beta, progress=False)
                     for seed in seeds})  # fmt: skip
 
-
+# %%
+theta = train(dict.fromkeys(seeds, policy), data)
+theta_logps = tables(theta, data)
 found = influences(theta, reference)
 influence = {seed: table.influence for seed, table in found.items()}
 text = {seed: data[seed].to_pandas().set_index("id").join(found[seed]) for seed in seeds}
 
 # %% [markdown]
 # Pairs of the first data set: the two lowest, two from the middle, the two highest. **Read them
-# aloud, and predict**: where are the wrong labels (`flipped`)? And which pairs are in the middle:
-# those that teach a little, or those that have been learned?
+# aloud, and predict**: where are the wrong labels? And which pairs are in the middle: those that
+# teach a little, or those that have been learned?
 
 # %%
 ranked = nb.select.easiest(influence[0], 1.0)
 half = len(ranked) // 2
 places = {"lowest": ranked[:2], "middle": ranked[half - 1 : half + 1], "highest": ranked[-2:]}
-shown = ["prompt", "answer", "chosen", "rejected", "flipped", "margin", "influence"]
-pd.concat({name: text[0].loc[ids, shown] for name, ids in places.items()}).droplevel(1).round(2)
-
-# %% [markdown]
-# Six pairs prove nothing. Count, by tenths of influence, in all data sets:
+six = pd.concat({name: text[0].loc[ids] for name, ids in places.items()}).droplevel(1)
+six[["prompt", "answer", "chosen", "rejected"]]
 
 # %%
-def by_tenth(seed, frame):
+six[["prompt", "flipped", "margin", "influence"]].round(2)
+
+# %% [markdown]
+# (`flipped`: the label is wrong by the true reward. `margin`: the implicit margin at θ.) Six pairs
+# prove nothing. Count, by tenths of influence, in all data sets. (Here and below: mean over data
+# sets and its 95% interval, unless it says otherwise.)
+
+# %%
+def by_tenth(seed):
     """Means over the tenths of influence, 1 the lowest."""
     tenth = pd.qcut(influence[seed], 10, labels=range(1, 11)).astype(int).rename("tenth")
-    return frame.groupby(tenth).mean(numeric_only=True)
+    return text[seed].groupby(tenth).mean(numeric_only=True)
 
 
-tenths = pd.concat({seed: by_tenth(seed, text[seed]) for seed in seeds}, names=["seed"])
-tenths = tenths.reset_index()
+tenths = pd.concat({seed: by_tenth(seed) for seed in seeds}, names=["seed"]).reset_index()
 
 # %%
 import matplotlib.pyplot as plt
@@ -138,18 +134,13 @@ fig, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 words = {"flipped": "share of wrong labels", "margin": "implicit margin at θ (β × nats)"}
 for ax, (column, label) in zip(axes, words.items()):
     means = tenths.groupby("tenth")[column].mean()
-    ax.scatter(tenths.tenth, tenths[column], s=12, color="0.6")
-    ax.plot(means.index, means, color=nb.plots.COLORS["margin"], marker="o")
-    ax.set(xlabel="tenth of influence (1: lowest)", ylabel=label, ylim=(min(0, means.min()), None))
+    ax.scatter(tenths.tenth, tenths[column], s=12, color="0.6", label="single data sets")
+    ax.plot(means.index, means, color=nb.plots.COLORS["margin"], marker="o", label="their mean")
+    ax.axhline(means.mean(), ls="--", color="0.45", label="all pairs (or random ones)")
+    ax.set(xlabel="tenth of influence (1: lowest)", ylabel=label,
+           ylim=(min(0, 1.05 * tenths[column].min()), None))  # fmt: skip
+axes[0].legend(frameon=False)
 fig.suptitle("By tenths of influence: wrong labels, and how far a pair has been learned");
-
-# %%
-def wrong_at(places, seed):
-    """Share of wrong labels in these tenths, minus that in all the others."""
-    rows = tenths[tenths.seed == seed]
-    there = rows.tenth.isin(places)
-    return rows[there].flipped.mean() - rows[~there].flipped.mean()
-
 
 # %%
 def over_seeds(function, form="+.2f"):
@@ -157,41 +148,75 @@ def over_seeds(function, form="+.2f"):
     return f"{nb.seed_interval([function(seed) for seed in seeds]):{form}}"
 
 
-low, high, ends = (over_seeds(partial(wrong_at, places)) for places in ([1], [10], [1, 2, 9, 10]))
-single = ", ".join(f"{share:.0%}" for share in tenths[tenths.tenth == 1].flipped)
-related = over_seeds(lambda s: text[s].margin.corr(influence[s].abs(), "spearman"))
-sign = over_seeds(lambda s: text[s].margin.corr(influence[s], "spearman"))
-Markdown(f"""**Is low influence noise?** Wrong labels, share minus that of all other pairs: lowest
-tenth {low}, highest tenth {high}, both outer fifths together {ends}. In the lowest tenth of the
-single data sets: {single}. To which end they go is for θ to decide.
-
-**Who is in the middle?** Rank correlation of the margin with the *size* of influence: {related};
-with influence itself: {sign}. (Mean and 95% interval over {len(seeds)} data sets, here and below.)
-{p.note}""")
-
-# %% [markdown]
-# Why must it be so? The loss reads a pair through its margin alone, so by the chain rule
-#
-# $$\text{IF}(d) = -\underbrace{\sigma(-m_d)}_{\text{pull}} \cdot
-# \underbrace{\langle \nabla \bar\ell_{\text{val}}, \nabla m_d \rangle}_{\text{slope}}$$
-#
-# The pull is near 0 for a pair that $\theta$ has learned, whatever its slope: so it ends up in the
-# middle. So does a pair that stands across the validation gradient. An influence near zero says
-# "nothing more to learn here", or "nothing to do with your validation set"; not "steady teacher".
+def told(interval, above, below, neither):
+    """The words for an interval that lies above zero, below it, or on both sides."""
+    return above if interval.low > 0 else below if interval.high < 0 else neither
 
 # %%
-table = found[0]
-pull = 1 / (1 + np.exp(table.margin))
-assert np.allclose(table.influence, -pull * table.margin_slope)
-by_tenth(0, pd.DataFrame({"pull": pull, "slope": -table.margin_slope})).round(2).T
+flips = tenths.pivot(index="seed", columns="tenth", values="flipped")
+low, high, ends = (
+    over_seeds(lambda s: flips.loc[s, at].mean() - flips.loc[s].drop(at).mean())  # noqa: B023
+    for at in ([1], [10], [1, 2, 9, 10]))  # fmt: skip
+Markdown(f"""**Is low influence noise?** Wrong labels, share minus that of all other pairs: lowest
+tenth {low}; highest tenth {high}; both outer fifths together {ends}. {p.note}""")
+
+# %% [markdown]
+# A mean over data sets hides what they are. One look at each, θ's own loss included:
+
+# %%
+each = pd.DataFrame({"loss at θ": {s: text[s].loss.mean() for s in seeds},
+                     "mean size of influence": {s: influence[s].abs().mean() for s in seeds},
+                     "wrong labels, lowest tenth": flips[1]})  # fmt: skip
+scale = each["mean size of influence"]
+odd = scale.idxmax()  # section 6 looks at it again
+each.round(2)
+
+# %% [markdown]
+# If influence is many times larger in one data set than in the others, look at its loss: θ may have
+# been caught in a *spike* of training, a place so steep that the validation gradient points along
+# it, whatever the pairs say [?]. A warm-up whose rate falls to zero may avoid it [?]. Here the rate
+# is constant, and we keep every data set: it is what one run can give you.
+#
+# And the middle? The loss reads a pair through its margin alone, so by the chain rule
+#
+# $$\text{IF}(d) = \underbrace{\sigma(-m_d)}_{\text{pull}} \cdot
+# \underbrace{-\langle \nabla \bar\ell_{\text{val}}, \nabla m_d \rangle}_{-\text{slope}}$$
+#
+# The pull is small for a pair that θ has learned. The slope is small, of either sign, for a pair
+# that stands *across* the validation gradient: to the validation set it is of no concern. Either
+# makes influence small, and the middle tenths are where it is small. **Predict**: which of the two
+# does more?
+
+# %%
+for frame in text.values():
+    frame["pull"] = 1 / (1 + np.exp(frame.margin))
+    assert np.allclose(frame.influence, -frame.pull * frame.margin_slope)
+    frame["−slope"] = -frame.margin_slope / frame.margin_slope.abs().mean()  # one unit for all
+    frame["|slope|"] = frame["−slope"].abs()
+parts = pd.concat([by_tenth(seed) for seed in seeds]).groupby("tenth").mean()
+parts[["pull", "−slope", "|slope|"]].round(2).T
+
+# %%
+def with_size(column):
+    """Rank correlation with the size of influence, whatever its sign."""
+    return over_seeds(lambda s: text[s][column].corr(influence[s].abs(), "spearman"))
+
+
+Markdown(f"""Rank correlation of the *size* of influence with the pull: {with_size("pull")}; with
+the size of the slope: {with_size("|slope|")}. {p.note}""")
+
+# %% [markdown]
+# As far as both are above zero, the middle holds two kinds of pairs: those **already learned**, and
+# those **across** the validation gradient. An influence near zero says "nothing more to learn
+# here", or "nothing to do with your validation set"; it does not say "steady teacher".
 
 # %% [markdown]
 # ## 2 · Low, middle, high: trained and watched
-# Four groups of equal size from each data set, each trained *from the start* (from the reference,
-# as in the paper's last step), for its two epochs [N]. We follow the loss on the group itself, and
-# loss and margin on pairs that nobody has used: other pairs about the validation facts. By the
-# paper [N]: low, and the evaluation loss rises; high overfits, a few pairs run to extreme margins;
-# the middle is steady. **Predict**: which group lowers the evaluation loss most?
+# Four groups of equal size from each data set, each trained from the start (the reference) for the
+# paper's two epochs [N]. We follow the loss on the group itself, and loss and margin on pairs that
+# nobody has used: other pairs about the validation facts. By the paper [N]: low is noise, the
+# evaluation loss rises; high overfits, a few pairs run to extreme margins; the middle is steady.
+# **Predict**: which group lowers the evaluation loss most?
 
 # %%
 def groups(seed, share=0.2):
@@ -201,7 +226,7 @@ def groups(seed, share=0.2):
             "high": nb.select.top(scores, share),
             "random": nb.select.random_like(centre, scores, seed)}  # fmt: skip
 
-
+# %%
 def follow(seed, ids):
     """A run on the group, traced on the group and on the watched pairs."""
     wanted = set(ids)
@@ -211,24 +236,26 @@ def follow(seed, ids):
     return partial(nb.train_dpo, policy, own, reference=reference[seed], seed=seed, trace=traced,
                    trace_every=every, progress=False, **{**settings, "epochs": 2})
 
-# %%
+
 group_of = {(seed, name): ids for seed in seeds for name, ids in groups(seed).items()}
 runs = at_once({key: follow(key[0], ids) for key, ids in group_of.items()})
 
-
+# %%
 def curves(key):
     """Per step: loss on the group; loss and margins on the watched pairs."""
     trace = runs[key].trace.assign(loss=lambda rows: np.logaddexp(0, -rows.margin))
     mine = trace.id.isin(group_of[key])
-    parts = {"train": trace[mine].groupby("step"), "eval": trace[~mine].groupby("step")}
+    own, held_out = trace[mine].groupby("step"), trace[~mine].groupby("step")
     return pd.DataFrame({
-        "train loss": parts["train"].loss.mean(), "eval loss": parts["eval"].loss.mean(),
-        "eval margin": parts["eval"].margin.mean(),
-        "spread of eval margins": parts["eval"].margin.std()}).reset_index()  # fmt: skip
+        "train loss": own.loss.mean(), "eval loss": held_out.loss.mean(),
+        "eval margin": held_out.margin.mean(),
+        "spread of eval margins": held_out.margin.std()}).reset_index()  # fmt: skip
 
 
 watch = pd.concat({key: curves(key) for key in runs}, names=["seed", "group"]).reset_index()
 assert np.allclose(watch[watch.step == 0]["eval loss"], np.log(2), atol=1e-4)  # policy = reference
+last = watch[watch.step == watch.step.max()].set_index(["group", "seed"])
+last["gap"] = last["eval loss"] - last["train loss"]
 
 # %% tags=["picture"]
 colors = {"low": nb.plots.COLORS["rejected"], "middle": nb.plots.COLORS["margin"],
@@ -237,78 +264,71 @@ fig, axes = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
 for ax, column in zip(axes, watch.columns[-4:]):
     for name, color in colors.items():
         rows = watch[watch.group == name]
-        ax.plot(*rows.groupby("step")[column].mean().reset_index().to_numpy().T, color=color,
-                marker="o", label=name)
+        means = rows.groupby("step")[column].mean()
+        ax.plot(means.index, means, color=color, marker="o", label=name)
         ax.scatter(rows.step, rows[column], s=8, color=color, alpha=0.5)
+    if "loss" in column:
+        ax.axhline(np.log(2), color="0.2", lw=1, ls=":", zorder=0)  # before training
     ax.set(xlabel="training step (updates)", title=column)
 axes[0].set_ylabel("nats (margins: β × nats)")
 axes[0].legend(title=f"20% each\n({len(seeds)} data sets)")
+axes[1].text(watch.step.max(), np.log(2), "ln 2", ha="right", va="bottom")
 fig.suptitle("Trained on a fifth of the pairs: by influence, and at random");
 
+# %% [markdown]
+# At the end of the two epochs, minus random pairs of the same data set:
+
 # %%
-last = watch[watch.step == watch.step.max()].set_index(["group", "seed"])
-ways = {"above": "rises", "below": "falls", "not clear of": "is not shown to move"}
-
-
 def against_random(name, column="eval loss"):
     return nb.paired_gain(last.loc[name, column], last.loc["random", column])
 
 
 pd.DataFrame({column: {name: against_random(name, column) for name in ("low", "middle", "high")}
-              for column in ["eval loss", "eval margin", "spread of eval margins"]})  # fmt: skip
+              for column in ["eval loss", "gap", "spread of eval margins"]})  # fmt: skip
 
 # %%
-def at_end(name, less):
-    """Evaluation loss at the end, less something: mean and interval."""
-    return nb.seed_interval(last.loc[name, "eval loss"] - less)
-
-
-rise = {name: at_end(name, np.log(2)) for name in colors}
-moves = {name: f"{ways[move.verdict()]} ({move:+.2f})" for name, move in rise.items()}
-gap = {name: f"{at_end(name, last.loc[name, 'train loss']):.2f}" for name in colors}
-
-# %%
-Markdown(f"""The evaluation loss, from ln 2 to the end of two epochs:
-
-- **low** {moves["low"]}; against random {against_random("low")}.
-- **high** {moves["high"]}; against random {against_random("high")}.
-- **middle** {moves["middle"]}; against random {against_random("middle")}.
-- **random** {moves["random"]}.
-
-*Overfitting* is the evaluation loss minus the group's own: low {gap["low"]}, middle
-{gap["middle"]}, high {gap["high"]}, random {gap["random"]}. {p.note}""")
+rise = {name: nb.seed_interval(last.loc[name, "eval loss"] - np.log(2)) for name in colors}
+moves = {name: f"{told(change, 'rises', 'falls', 'is not shown to move')} ({change:+.2f})"
+         for name, change in rise.items()}  # fmt: skip
+lines = [f"- **{name}**: from ln 2 the evaluation loss {moves[name]}; "
+         f"gap {nb.seed_interval(last.loc[name, 'gap']):.2f}." for name in colors]  # fmt: skip
+Markdown("\n".join([*lines, "", p.note]))
 
 # %% [markdown]
+# The *gap* is the evaluation loss minus the group's own: part overfitting, part shift, since a
+# group cut out of a ranking is no sample of the evaluation pairs. Even the random group has some
+# shift: the watched pairs are about other facts. The spread of margins is our reading of "a few
+# pairs run to extreme margins" [?].
+#
 # How can pairs that *lower* the validation loss do harm? Influence speaks of one small step at θ,
-# and chapter 07 found it right about that. A group trained alone, from the start and for two
-# epochs, is another matter. And mind the random line before you praise the middle.
+# and there chapter 07 found it right. A group that is trained alone, from the start and for two
+# epochs, leaves the place where that was measured [?]. And mind the random line before you praise
+# the middle.
 
 # %% [markdown]
 # ## 3 · LossDiff: is it a step too large?
-# The paper's proxy needs no gradient. Train $\theta$ for one more epoch, on the validation set, and
-# see whose loss falls: $\text{LossDiff}(d) = \ell_d(\theta) - \ell_d(\theta_{\text{val}})$ [N].
-# That is a finite difference of the loss, with one large step from $\theta$ to
-# $\theta_{\text{val}}$. The other proxy, $\text{IRM}(d) = m_d(\theta)$, the implicit margin, needs
-# no validation set at all [N].
+# The paper's proxy needs no gradient. Train one more epoch, on the validation set, and see whose
+# loss falls: $\text{LossDiff}(d) = \ell_d(\theta) - \ell_d(\theta_{\text{val}})$ [N]. We start that
+# epoch at θ; where the paper starts it, the notes do not say [?]. So read, LossDiff is a finite
+# difference of the loss, with one large step from θ to $\theta_{\text{val}}$. The other proxy,
+# $\text{IRM}(d) = m_d(\theta)$, the implicit margin, needs no validation set at all [N].
 #
-# Three log-prob tables serve for both. By hand for one data set:
+# Three log-prob tables serve for both. By hand for one data set, then by nbkit for all:
 
 # %%
-theta_val = train(theta, dict.fromkeys(seeds, validation))
-val_logps, beta = tables(theta_val, data), settings["beta"]
+on_validation = dict.fromkeys(seeds, validation)
+val_logps, beta = tables(train(theta, on_validation), data), settings["beta"]
 margins = []
 for after in (theta_logps[0], val_logps[0]):
     ratio = after - reference[0].loc[after.index]
     margins.append(beta * (ratio.chosen_logp - ratio.rejected_logp))
 by_hand = np.logaddexp(0, -margins[0]) - np.logaddexp(0, -margins[1])
-
-# %%
 before = {seed: reference[seed].loc[theta_logps[seed].index] for seed in seeds}
 
 
-def loss_difference(after, seeds=seeds):
-    return {seed: nb.scores.loss_difference(theta_logps[seed], after[seed], before[seed], beta)
-            for seed in seeds}  # fmt: skip
+def loss_difference(after):
+    return {seed: nb.scores.loss_difference(theta_logps[seed], logps, before[seed], beta)
+            for seed, logps in after.items()}  # fmt: skip
 
 
 irm = {seed: nb.scores.irm(theta_logps[seed], before[seed], beta) for seed in seeds}
@@ -317,60 +337,52 @@ assert np.allclose(by_hand, proxies["LossDiff"][0]) and np.allclose(margins[0], 
 
 # %% [markdown]
 # **Predict**: the correlation of LossDiff with exact influence. And if we shrink the step, walking
-# only a part $t$ of the way from $\theta$ to $\theta_{\text{val}}$: does it go to 1?
+# only a part $t$ of the way from θ to $\theta_{\text{val}}$: does it go to 1?
+#
+# There are other ways to a smaller step: a lower rate; all validation pairs in one batch, hence
+# **one step**; and plain gradient descent instead of AdamW. One plain step with the whole set goes
+# exactly along $-\nabla \bar\ell_{\text{val}}$. With rate η it lowers the loss of $d$ by
+# η · IF(d), to first order; so we can choose the rate with which it goes as far as LossDiff.
+
+# %%
+rate = {s: proxies["LossDiff"][s].abs().mean() / influence[s].abs().mean() for s in seeds}
+plain = dict(optim="sgd", warmup_steps=0, max_grad_norm=0.0)
+one_batch = dict(batch_size=len(validation), warmup_steps=0, max_grad_norm=0.0)
+ways = {"an epoch of AdamW": ({}, [settings["learning_rate"], 1e-5, 3e-6]),
+        "one step of AdamW": (one_batch, [1e-4, 1e-5]),
+        "an epoch of plain steps": (plain, [5e-4, 5e-5]),
+        "one plain step": (plain | one_batch, [3 * rate[0], rate[0], rate[0] / 10, rate[0] / 1000])}
+again = partial(nb.train_dpo, theta[0], validation, reference=reference[0], seed=0, progress=False)
+jobs = {(way, at): partial(again, **settings | how | {"learning_rate": at})
+        for way, (how, rates) in ways.items() for at in rates}  # fmt: skip
+trained = {key: run.policy for key, run in at_once(jobs).items()}
+stepped = tables(trained, dict.fromkeys(trained, data[0]))
 
 # %%
 from nbkit.derivatives.finite import shifted
 
-start, end = (dict(run[0].model.named_parameters()) for run in (theta, theta_val))
+start, end = (dict(run.model.named_parameters())
+              for run in (theta[0], trained["an epoch of AdamW", settings["learning_rate"]]))
 way = {name: (end[name] - start[name]).detach() for name in start}
+for t in (0.3, 0.1, 0.03):
+    with shifted(start, way, t):
+        stepped["part of the way", t] = nb.response_logprobs(theta[0], data[0], progress=False)
 
 # %%
-def part_of_the_way(t):
-    with shifted(start, way, t):
-        return nb.response_logprobs(theta[0], data[0], progress=False)
-
-
 def agreement(after):
     """How far the losses moved (nats, mean size), and Pearson's r with exact influence."""
-    score = loss_difference({0: after}, [0])[0]
+    score = loss_difference({0: after})[0]
     return score.abs().mean(), score.corr(influence[0])
 
 
-chord = [agreement(part_of_the_way(t)) for t in (1, 0.3, 0.1, 0.03)]
-
-# %% [markdown]
-# The other way to a smaller step: train on the validation set with a lower rate. And a third: **one
-# step of plain gradient descent, with the whole validation set as one batch**. (It starts at
-# $\theta$, so it goes exactly along $-\nabla \bar\ell_{\text{val}}$.) Between the two lie an epoch
-# of plain steps in small batches, and one step of AdamW with the whole set.
-
-# %%
-one_batch = dict(batch_size=len(validation), warmup_steps=0, max_grad_norm=0.0)
-plain = dict(optim="sgd", **one_batch)
-
-
-def after_training(**changes):
-    return tables(train({0: theta[0]}, {0: validation}, **changes), {0: data[0]})[0]
-
-
-def at_rates(*rates, **changes):
-    return [agreement(after_training(learning_rate=rate, **changes)) for rate in rates]
-
-# %%
-slower = [agreement(val_logps[0]), *at_rates(1e-5, 3e-6)]
-one_adam = at_rates(1e-4, 1e-5, **one_batch)
-epoch = at_rates(5e-4, 5e-5, **{**plain, "batch_size": settings["batch_size"]})
-one_step = at_rates(3e-2, 1e-2, 1e-3, 1e-4, 1e-5, **plain)
-
-# %%
+points = {key: agreement(after) for key, after in stepped.items()}
+first = points["an epoch of AdamW", settings["learning_rate"]]
+assert np.allclose(first, agreement(val_logps[0]))  # that one is LossDiff
 fig, ax = plt.subplots(figsize=(9.5, 4.2), layout="constrained")
-lines = {"along the way to θ_val": chord, "an epoch of AdamW, lower rates": slower,
-         "one step of AdamW, one batch": one_adam, "an epoch of plain steps": epoch,
-         "one plain step, one batch": one_step}  # fmt: skip
-for (label, points), marker in zip(lines.items(), "os^vD"):
-    ax.plot(*zip(*points), marker=marker, label=label)
-ax.plot(*slower[0], "k*", markersize=14, label="LossDiff, as the paper has it")
+for label, marker in zip(dict.fromkeys(way for way, _ in points), "s^vDo"):
+    line = [first] * label.startswith("part") + [points[key] for key in points if key[0] == label]
+    ax.plot(*zip(*line), marker=marker, label=label)
+ax.plot(*first, "k*", markersize=14, label="LossDiff, as the paper has it")
 ax.set(xscale="log", xlabel="how far the step moved the losses (nats, mean size)",
        ylabel="Pearson's r with exact influence", ylim=(None, 1.02))
 ax.invert_xaxis()
@@ -378,67 +390,69 @@ ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 ax.set_title("Is it the size of the step, or its direction?");
 
 # %%
-as_far = min(one_step, key=lambda point: abs(np.log(point[0] / slower[0][0])))
-Markdown(f"""Along the way to θ_val, r goes from {chord[0][1]:.2f} (the whole way) to
-{chord[-1][1]:.2f} ({chord[-1][0] / chord[0][0]:.0%} of the movement). One plain gradient step that
-moves the losses by {as_far[0]:.3f} nats (LossDiff: {slower[0][0]:.3f}) has r = {as_far[1]:.3f}:
-what is lost is lost by the **direction**. Whose fault is it? An epoch of plain steps in small
-batches has r = {epoch[0][1]:.2f}; a single step of AdamW, with all pairs in one batch,
-{one_adam[0][1]:.2f}. (One data set.) {p.note}""")
+nearest = points["part of the way", 0.03]
+epoch, adam = points["an epoch of plain steps", 5e-4], points["one step of AdamW", 1e-4]
+updates = -(-len(validation) // settings["batch_size"])
+Markdown(f"""The *same way, a smaller step*: r goes from {first[1]:.2f} to {nearest[1]:.2f} at
+{nearest[0] / first[0]:.0%} of the movement. *Other ways*: an epoch of plain steps in small batches
+has r = {epoch[1]:.2f}, one step of AdamW with all pairs in one batch {adam[1]:.2f}. AdamW divides
+each parameter's gradient by its usual size, and that is another direction. One plain step that
+moves the losses by {points["one plain step", rate[0]][0]:.3f} nats (LossDiff: {first[0]:.3f}) has
+r = **{points["one plain step", rate[0]][1]:.3f}**.
+
+(An epoch on the validation set makes {updates} updates.) {p.note}""")
 
 # %% [markdown]
-# AdamW divides each parameter's gradient by its usual size: another direction. So the repair costs
-# less than the proxy: one full-batch gradient instead of an epoch, then the same three tables. That
-# *is* the forward difference of chapter 07. (To the right the step shrinks; if it is much too
-# small, float32 rounding eats the difference.)
-
-# %% [markdown]
-# Now all data sets, with two variants: `from the reference`, another reading of "a model trained on
-# the validation set" [?], in which θ_val never saw the training pairs; and the single plain step.
-# **Predict** IRM's row: what was the margin related to in section 1?
+# The repair costs no more: the same pass over the validation set, forward and backward; one update
+# instead of an epoch's; no optimizer state. That *is* the forward difference of chapter 07. (To the
+# right the step shrinks; much too small, and float32 rounding eats the difference.)
+## That was one data set. Now all of them, with the one plain step, and with `from the reference`:
+# the other place where the epoch on the validation set may start [?]. **Predict** IRM's row: what
+# was the pull, a function of the margin, related to in section 1?
 
 # %%
-on_validation = dict.fromkeys(seeds, validation)
-fresh = tables(train(dict.fromkeys(seeds, policy), on_validation), data)
-stepped = tables(train(theta, on_validation, learning_rate=1e-3, **plain), data)
-scores = {**proxies, "LossDiff, from the reference": loss_difference(fresh),
-          "LossDiff, one plain step": loss_difference(stepped)}  # fmt: skip
-
-# %%
-from nbkit.intervals import Interval
+one_step = {s: train({s: theta[s]}, {s: validation}, learning_rate=rate[s], **plain | one_batch)[s]
+            for s in seeds}  # fmt: skip
+fresh = train(dict.fromkeys(seeds, policy), on_validation)
+scores = {**proxies, "one plain step": loss_difference(tables(one_step, data)),
+          "from the reference": loss_difference(tables(fresh, data))}  # fmt: skip
 
 
-def correlation(score, method="pearson", target=pd.Series.copy):
-    """Over data sets, by Fisher's z, so that no interval goes beyond 1."""
-    found = [score[seed].corr(target(influence[seed]), method) for seed in seeds]
-    return Interval(*np.tanh(nb.seed_interval(np.arctanh(found))))
+def correlations(score, method="pearson", target=pd.Series.copy):
+    """With influence, one for each data set."""
+    return pd.Series({s: score[s].corr(target(influence[s]), method) for s in seeds})
 
 
 columns = {"Pearson": ("pearson",), "Spearman": ("spearman",), "Spearman, |IF|": ("spearman", abs)}
-pd.DataFrame({label: {name: f"{correlation(score, *how):.2f}" for name, score in scores.items()}
-              for label, how in columns.items()})  # fmt: skip
+shown = pd.DataFrame({
+    label: {name: f"{nb.correlation_interval(correlations(score, *how)):.2f}"
+            for name, score in scores.items()} for label, how in columns.items()})  # fmt: skip
+shown["mean size"] = [over_seeds(lambda s: score[s].abs().mean(), ".3f")  # noqa: B023
+                      for score in scores.values()]  # fmt: skip
+shown
 
 # %%
-within = {name: nb.rank_correlation(score[0], influence[0]) for name, score in proxies.items()}
-spoken = {name: f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" for name, c in within.items()}
-r = {name: f"{correlation(score):.2f}" for name, score in scores.items()}
+r = {name: nb.correlation_interval(correlations(score)) for name, score in scores.items()}
 paper = {"LossDiff": 0.77, "IRM": 0.67}
-inside = {name: "inside" if low <= paper[name] <= high else "outside"
-          for name, score in proxies.items() for _, low, high in [correlation(score)]}  # fmt: skip
-size_of = f"{correlation(irm, 'spearman', abs):.2f}"
-fresh_start = scores["LossDiff, from the reference"]
-like_irm = over_seeds(lambda s: fresh_start[s].corr(irm[s]), ".2f")
-Markdown(f"""**LossDiff**: Pearson {r["LossDiff"]}; the paper's .77 [N] is {inside["LossDiff"]} that
-interval. **IRM**: {r["IRM"]}; its .67 [N] is {inside["IRM"]}. **From the reference**:
-{r["LossDiff, from the reference"]}; a model that never saw the pairs differs from θ most on what θ
-has learned, so that this reading measures the margin once more (Pearson with IRM: {like_irm}).
+inside = {name: "inside" if r[name].low <= said <= r[name].high else "outside"
+          for name, said in paper.items()}  # fmt: skip
+repair = nb.paired_gain(correlations(scores["one plain step"]), correlations(scores["LossDiff"]))
+nearer = min(["LossDiff", "from the reference"], key=lambda name: abs(r[name].value - 0.77))
+place = {"LossDiff": "at θ", "from the reference": "at the reference"}[nearer]
+few = nb.rank_correlation(proxies["LossDiff"][0], influence[0])
+many = nb.correlation_interval(correlations(proxies["LossDiff"], "spearman"))
+wider = (many.high - many.low) / (few.high - few.low)
+Markdown(f"""**LossDiff**: Pearson {r["LossDiff"]:.2f}; the paper's .77 [N] is {inside["LossDiff"]}
+that interval. One plain step of the same size − LossDiff: {repair}. The start that comes
+nearer to .77 is {place}.
 
-Data sets are few, and each has only so many pairs. In the first one, resampling pairs: LossDiff
-{spoken["LossDiff"]}, IRM {spoken["IRM"]} (Spearman). {p.note}""")
+**IRM**: {r["IRM"]:.2f}; its .67 [N] is {inside["IRM"]}. A margin tells how much pull is left, not
+which way it goes: look at the column of |IF|. To know the sign, small margins would have to gather
+at one end of influence.
 
-# %% [markdown]
-# Look at the last column: IRM says how much pull is left, not which way it goes. It knows the
-# *size* of influence. To know the sign, small margins would have to gather at one of its ends.
+**Pairs are not data sets.** Resampling the pairs of the first data set, LossDiff's rank correlation
+is {few.value:.2f} [{few.low:.2f}, {few.high:.2f}]; over data sets {many:.2f}, an interval
+{wider:.1f} times as wide. The first says nothing of the next data set. {p.note}""")
 
 # %% [markdown]
 # ## 4 · Two bands, and what they share by chance
@@ -449,26 +463,36 @@ Data sets are few, and each has only so many pairs. In the first one, resampling
 # overlap?
 
 # %%
-def in_bands(seed, low, high):
+def in_bands(seed, low):
     """Share kept by both bands, and overlaps with TIF, for bands of one width."""
-    tif, difference, margin = (nb.select.middle(score[seed], low, high)
+    tif, difference, margin = (nb.select.middle(score[seed], low, 1 - low)
                                for score in (influence, *proxies.values()))  # fmt: skip
     both = nb.select.both(difference, margin)
     with_tif = {"LossDiff": difference, "IRM": margin, "LossDiff-IRM": both}
-    return {"kept by both": len(both) / len(influence[seed]), "chance": high - low,
+    return {"kept by both": len(both) / len(influence[seed]), "chance": 1 - 2 * low,
             **{name: nb.overlap(tif, ids) for name, ids in with_tif.items()}}
 
 
-bands = {f"{low:.0%} to {1 - low:.0%}": pd.DataFrame([in_bands(s, low, 1 - low) for s in seeds])
+bands = {f"{low:.0%} to {1 - low:.0%}": pd.DataFrame([in_bands(seed, low) for seed in seeds])
          for low in (0.1, 0.15, 0.2, 0.25)}  # fmt: skip
-pd.DataFrame({width: rows.mean() for width, rows in bands.items()}).T.round(2)
+pd.DataFrame({width: {name: f"{nb.seed_interval(values):.2f}" for name, values in rows.items()}
+              for width, rows in bands.items()}).T.assign(
+    chance=[f"{rows.chance[0]:.2f}" for rows in bands.values()])  # fmt: skip
 
 # %%
-seventy = bands["15% to 85%"].mean()
-Markdown(f"""The overlap to expect by chance is the share that the *larger* selection keeps: here
-{seventy["chance"]:.0%}. So figures such as .60-.70 say little unless one knows the bands, which we
-do not [?]. With this one, IRM has {seventy["IRM"]:.2f}. And an intersection is smaller than either
-band, so that its overlap divides by less. {p.note}""")
+like = [min(bands, key=lambda width: abs(bands[width]["kept by both"].mean() - kept))  # noqa: B023
+        for kept in (0.5, 0.64)]  # fmt: skip
+chance = [bands[width].chance[0] for width in like]
+reported = {"IRM": (0.60, 0.70), "LossDiff": (0.66, 0.70), "both together": (0.73, 0.78)}
+beside = {name: "above neither" if most <= min(chance) else "above both" if least > max(chance)
+          else "above the lower one at most" for name, (least, most) in reported.items()}
+Markdown(f"""By chance a pair of the smaller selection is in the larger one as often as any pair is:
+the overlap to expect is the **larger** selection's share.
+
+The paper's two bands together keep 50-64% of the pairs [N]. Here the widths that come nearest to
+50% and 64% are {like[0]} and {like[1]}, where chance is {chance[0]:.2f} and {chance[1]:.2f}. If the
+paper's bands, and its TIF, were as wide as these [?], what it reports would be, beside these two:
+{"; ".join(f"{name} {words}" for name, words in beside.items())}. {p.note}""")
 
 # %% [markdown]
 # So compare at equal size: half of the pairs each, by bands as wide as that takes
@@ -495,18 +519,28 @@ selected = {seed: rules(seed) for seed in seeds}
 
 # %%
 def shared(name):
-    return nb.seed_interval([nb.overlap(sets["TIF"], sets[name]) for sets in selected.values()])
+    return pd.Series({s: nb.overlap(selected[s]["TIF"], selected[s][name]) for s in seeds})
 
 
-def wrong(name):
-    return nb.seed_interval([text[s].flipped[selected[s][name]].mean() for s in seeds])
-
-
-pd.DataFrame({"overlap with TIF": {name: f"{shared(name):.2f}" for name in selected[0]},
-              "wrong labels": {name: f"{wrong(name):.1%}" for name in selected[0]}})
+kept = pd.DataFrame({name: {
+    "overlap with TIF": f"{nb.seed_interval(shared(name)):.2f}",
+    "− chance": nb.paired_gain(shared(name), pd.Series(0.5, seeds)),
+    "wrong labels": over_seeds(lambda s: text[s].flipped[selected[s][name]].mean(), ".1%")}  # noqa: B023
+    for name in selected[0] if name != "TIF"}).T  # fmt: skip
+kept.loc["random (expected)"] = ["0.50", "", over_seeds(lambda s: text[s].flipped.mean(), ".1%")]
+kept
 
 # %%
-first, second = (score[0].rename(name) for name, score in proxies.items())
+both_or_one = nb.paired_gain(shared("LossDiff-IRM"), shared("LossDiff"))
+Markdown(f"""Overlap with TIF, LossDiff-IRM − LossDiff alone: {both_or_one}. In the paper both
+together share the most [N]. {p.note}""")
+
+# %% [markdown]
+# What is learned is in the middle of influence, but at the *top* of the margin. The upper end of
+# IRM's band cuts such pairs off.
+
+# %%
+first, second = proxies["LossDiff"][0].rename("LossDiff (nats)"), irm[0].rename("IRM (β × nats)")
 flipped = text[0].flipped.rename("wrong labels")
 fig, axes = plt.subplots(1, 2, figsize=(11.5, 5.6), sharey=True, layout="constrained")
 for ax, marks in zip(axes, (flipped, (tif == 0).rename("not in TIF"))):
@@ -520,22 +554,12 @@ fig.suptitle("Two bands: what they keep, wrong labels (left), and what TIF drops
 # %%
 nb.widgets.band_sliders(first, second, data[0], low=0.15, high=0.85, marks=flipped)
 
-# %%
-chance = {"above": "more than chance", "below": "less than chance"}
-said = {name: chance.get(shared(name).verdict(0.5), "no more than chance") for name in selected[0]}
-Markdown(f"""Overlap with TIF at equal size (chance: .5): LossDiff {shared("LossDiff"):.2f}
-({said["LossDiff"]}), IRM {shared("IRM"):.2f} ({said["IRM"]}), their intersection
-{shared("LossDiff-IRM"):.2f}, the highest IRM {shared("highest IRM"):.2f}
-({said["highest IRM"]}). {p.note}""")
-
-# %% [markdown]
-# What is learned is in the middle of influence, and at the *top* of the margin: the upper end of
-# IRM's band cuts off pairs that TIF keeps.
-
 # %% [markdown]
 # ## 5 · Does the middle train better?
-# Train from the start on each half, and on the controls: random halves, and full data. **Equal
-# examples**: one epoch each. **Predict**: the order. Is "highest IF" better or worse than TIF?
+# Train from the start on each half, and judge by win rate against the untrained policy. The
+# controls: random halves (the mean of two draws) and full data. At **equal examples** every run
+# makes one epoch, so full data sees twice the pairs and makes twice the updates. **Predict** the
+# order. Is "highest IF" better or worse than TIF?
 
 # %%
 import tempfile
@@ -546,214 +570,256 @@ judged = dict(measures={"correct": lambda prompt, said: world.grade(prompt, said
               sampling=dict(temperature=0.7, max_new_tokens=16), cache=folder.name,
               workers=p.workers, progress=False)  # fmt: skip
 
-# %%
+
 def compare(select, policy=policy, reference=reference, budgets=("examples",)):
-    """`nb.compare` on each data set; `select(seed)` gives its selections: name -> ids."""
-    return pd.concat([
-        nb.compare(policy, data[seed], select(seed), prompts, world.reward, seeds=[seed],
-                   reference=reference[seed], budgets=budgets, **judged, **settings)
-        for seed in seeds])  # fmt: skip
+    """`nb.compare` on each data set with one more random half; "random" is the mean of the two."""
+    found = []
+    for seed in seeds:
+        sets = select(seed)
+        half = next(iter(sets.values()))
+        sets["another"] = nb.select.random_like(half, data[seed], seed + 100)
+        found.append(nb.compare(policy, data[seed], sets, prompts, world.reward, seeds=[seed],
+                                reference=reference[seed], budgets=budgets, **judged, **settings))
+    runs = pd.concat(found)
+    runs["selection"] = runs.selection.str.replace("^(random|another).*", "random", regex=True)
+    by = ["selection", "seed", "budget"]
+    return runs.groupby(by, sort=False).mean(numeric_only=True).reset_index()
 
 # %%
 def show(results, title):
-    """Win rate and correctness, minus those of full data in the same data set and budget."""
+    """Win rates, minus that of full data in the same data set and budget."""
     runs = results[results.selection != "before"].set_index(["seed", "budget"])
-    full = runs[runs.selection == "full"]
-    fig, axes = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
-    for ax, metric in zip(axes, ["win_rate", "correct"]):
-        less = runs.assign(**{metric: runs[metric] - full[metric].loc[runs.index]}).reset_index()
-        label = {"win_rate": "win rate", "correct": "share correct"}[metric]
-        nb.plots.comparison(less, ax, metric=metric, xlabel=f"{label}, minus full data")
-        ax.axvline(0, color="0.2", linewidth=1, zorder=0)
-    fig.suptitle(title)
-
-# %%
-results = compare(selected.get)
-show(results, "Half of the pairs by each rule: who wins (left), and who is right (right)?")
-
-# %%
-def gains(results, rows, metrics=("win_rate", "correct"), budget="examples"):
-    """(name, over): mean difference within data sets, 95% interval, and the verdict."""
-    return pd.DataFrame({metric: {f"{name} − {over}": nb.gain(results, name, over, metric=metric,
-                                                              budget=budget)
-                                  for name, over in rows} for metric in metrics})  # fmt: skip
+    full = runs[runs.selection == "full"].win_rate.loc[runs.index]
+    fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    less = runs.assign(win_rate=runs.win_rate - full).reset_index()
+    nb.plots.comparison(less, ax, xlabel="win rate against the untrained policy, minus full data's")
+    ax.axvline(0, color="0.2", linewidth=1, zorder=0)
+    ax.set_title(title)
 
 
-versus = [(name, "random") for name in selected[0]]
-versus += [(name, "full") for name in ("TIF", "LossDiff-IRM")]
-versus += [("highest IF", "TIF"), ("highest IRM", "LossDiff-IRM")]
-gains(results, versus)
-
-# %%
-def verdict(name, over, metric="win_rate", results=results, budget="examples"):
-    return nb.gain(results, name, over, metric=metric, budget=budget)
-
-
-# %%
-top = verdict("highest IF", "TIF")
-cut = {"above zero": "it costs wins to cut the top off", "below zero": "cutting the top off pays"}
-Markdown(f"""- *Is the middle better than no rule?* TIF − random: {verdict("TIF", "random")};
-  LossDiff-IRM − random: {verdict("LossDiff-IRM", "random")}.
-- *Must the lowest go?* lowest IF − random: {verdict("lowest IF", "random")}.
-- *Must the highest go?* highest IF − TIF: {top}. So
-  {cut.get(top.verdict, "these data sets do not show whether cutting the top pays")}.
-- *... and in correctness?* {verdict("highest IF", "TIF", "correct")}.
-- *Does it take LossDiff?* highest IRM − LossDiff-IRM: {verdict("highest IRM", "LossDiff-IRM")}.
-
-Random pairs are the fair control, full data is not an even one: all halves but those by IRM alone
-have seen the validation pairs, through their scores. {p.note}""")
+trained_on = ["TIF", "LossDiff-IRM", "highest IRM", "highest IF", "lowest IF"]
+results = compare(lambda seed: {name: selected[seed][name] for name in trained_on})
+show(results, "Half of the pairs by each rule, one epoch each")
 
 # %% [markdown]
-# At **equal updates** a half is repeated until it has made as many updates as full data: this is
-# where a group that overfits should fall back. **Predict**: does "highest IF" now lose to TIF?
+# Differences within data sets. The rows share data sets, and random halves, so they are not as many
+# findings as rows. The second column has wider intervals: with them, all rows *together* have a
+# chance of at most 5% to miss (Bonferroni). Read them as questions. Is the middle better than no
+# rule? Must the lowest go, and the highest? Does it take LossDiff, or will the highest margins do?
+# (The rules by influence and LossDiff had help that the others had not: the labels of the
+# validation set.)
 
 # %%
-names = ["TIF", "LossDiff-IRM", "highest IRM", "highest IF"]
-some = {seed: {name: selected[seed][name] for name in names} for seed in seeds}
-longer = compare(some.get, budgets=("updates",))
-rows = [(name, over) for name in names for over in ("random", "full")]
+def gain(name, over, results=results, tests=1, metric="win_rate", budget="examples"):
+    """Mean difference within data sets, with an interval for one of so many tests."""
+    at = results[results.budget == budget]
+    wide = at.pivot(index="seed", columns="selection", values=metric)
+    return nb.paired_gain(wide[name], wide[over], confidence=1 - 0.05 / tests)
+
+
+def gains(rows, **how):
+    """One row each: alone, and as one of all the rows."""
+    return pd.DataFrame({f"{a} − {b}": {"95%, this row": gain(a, b, **how),
+                                        "95%, all rows": gain(a, b, tests=len(rows), **how)}
+                         for a, b in rows}).T  # fmt: skip
+
+
+rows = [(name, "random") for name in trained_on]
+rows += [("TIF", "full"), ("LossDiff-IRM", "full")]
 rows += [("highest IF", "TIF"), ("highest IRM", "LossDiff-IRM")]
-repeated = dict(results=longer, budget="updates")
-gains(rows=rows, **repeated)
+gains(rows)
 
 # %%
-later = verdict("highest IF", "TIF", **repeated)
-full = [verdict("LossDiff-IRM", "full", **how) for how in ({}, repeated)]
-Markdown(f"""*Highest IF − TIF*: equal examples {top}; equal updates {later}.
+clear = [row for row in rows if "not" not in gain(*row, metric="correct").verdict]
+all_rows = gain("TIF", "random", tests=len(rows))
+Markdown(f"""TIF − random, the paper's rule beside the fair control: {gain("TIF", "random")}; as one
+of {len(rows)} rows: {all_rows}. In the share of *correct* answers, {len(clear)} of the {len(rows)}
+differences are clear of zero. {p.note}""")
 
-*LossDiff-IRM − full data*: equal examples {full[0]}; equal updates {full[1]}.
+# %% [markdown]
+# At **equal updates** a half is repeated until it has made as many updates as full data. This is
+# where a group that overfits should fall back. (Without the highest IRM and the lowest IF, to save
+# time.) **Predict**: does "highest IF" now lose to TIF?
 
-*Highest IRM − LossDiff-IRM*: equal examples {verdict("highest IRM", "LossDiff-IRM")}; equal updates
-{verdict("highest IRM", "LossDiff-IRM", **repeated)}. {p.note}""")
+# %%
+repeated = trained_on[:2] + ["highest IF"]
+longer = compare(lambda s: {name: selected[s][name] for name in repeated}, budgets=("updates",))
+show(longer, "Half of the pairs by each rule, as many updates as full data")
+rows_2 = [(name, over) for name in repeated for over in ("random", "full")]
+rows_2.append(("highest IF", "TIF"))
+later = partial(gain, results=longer, budget="updates")
+gains(rows_2, results=longer, budget="updates")
 
 # %% [markdown]
 # ## 6 · Is quality a property of the model?
-# The paper's strongest claim [N]: a pair that is good for one model harms another. The same pairs,
-# two capacities. TIF for each; which pairs change sides? Some do for no reason but luck: so the
-# control is the *same* capacity, warmed up once more in another order. **Predict**: how many change
-# sides between two orders, and how many between two capacities?
+# The paper's strongest claim [N]: a pair that is good for one model harms another. So: the same
+# pairs, two capacities, TIF for each. Which pairs change sides? Some do by luck alone. The control
+# is the *same* capacity, warmed up once more on the same pairs in another order. **Predict**: how
+# many change sides between two orders, and how many between two capacities?
 
 # %%
 capacity = nb.load_policy(f"world/{other}", device="cpu")
 other_reference = tables(dict.fromkeys(seeds, capacity), scored)
-other_theta = train(dict.fromkeys(seeds, capacity), data, other_reference)
-other_found = influences(other_theta, other_reference)
-again_found = influences(train(dict.fromkeys(seeds, policy), data, shift=100), reference)
 
-# %%
-again = f"{size}, again"
-by_policy = {size: found, again: again_found, other: other_found}
+
+def warmed_up(policy, reference, shift):
+    return influences(train(dict.fromkeys(seeds, policy), data, reference, shift), reference)
+
+
+by_policy = {size: found, f"{size}, again": warmed_up(policy, reference, 100),
+             other: warmed_up(capacity, other_reference, 0),
+             f"{other}, again": warmed_up(capacity, other_reference, 100)}  # fmt: skip
 tif_of = {name: {s: central(of[s].influence) for s in seeds} for name, of in by_policy.items()}
 
+# %%
+def unlike(a, b):
+    """How two policies differ over the same pairs, by data set."""
+    rows = {}
+    for s in seeds:
+        one, two = (by_policy[name][s].influence.loc[data[s]["id"]] for name in (a, b))
+        rows[s] = {"change sides": len(set(tif_of[a][s]) ^ set(tif_of[b][s])) / len(data[s]),
+                   "opposite sign": (one * two < 0).mean(), "r": one.corr(two)}
+    return pd.DataFrame(rows).T
 
-def changes(a, b):
-    """Share of all pairs that are in the band of one and not of the other, by data set."""
-    return pd.Series({s: len(set(tif_of[a][s]) ^ set(tif_of[b][s])) / len(data[s]) for s in seeds})
 
+apart = {"two capacities": unlike(size, other),
+         **{f"two orders, {name}": unlike(name, f"{name}, again") for name in (size, other)}}
+pd.DataFrame({label: {
+    **{name: f"{nb.seed_interval(rows[name]):.0%}" for name in ("change sides", "opposite sign")},
+    "Pearson's r": f"{nb.correlation_interval(rows.r):.2f}",
+    "single data sets": ", ".join(f"{one:.2f}" for one in rows.r)}
+    for label, rows in apart.items()}).T  # fmt: skip
 
 # %%
-def alike(name):
-    """Pearson's r of its influences with ours."""
-    return f"{correlation({s: by_policy[name][s].influence for s in seeds}):.2f}"
-
-
-by_size, by_order = changes(size, other), changes(size, again)
-beyond = nb.paired_gain(by_size, by_order)
-Markdown(f"""Pairs that change sides: between two capacities {nb.seed_interval(by_size):.0%},
-between two orders {nb.seed_interval(by_order):.0%}; bands by coin toss would change 50%. Capacities
-minus orders: {beyond}. Pearson's r of the influences: two capacities {alike(other)}, two orders
-{alike(again)}. {p.note}""")
+by_size, *orders = apart.values()
+by_order = sum(orders) / len(orders)
+beyond = {name: nb.paired_gain(by_size[name], by_order[name]) for name in by_size.columns[:2]}
+Markdown(f"""Two capacities minus two orders: change of sides {beyond["change sides"]}; opposite
+sign {beyond["opposite sign"]}. In data set {odd}, where influence is largest, two orders have
+r = {orders[0].r[odd]:.2f} for the {size} policy. {p.note}""")
 
 # %% [markdown]
-# Who are they? **Predict**: does the larger policy keep (has it learned) more of the long tail
-# (rung 6), the smaller more of the head (rung 1)?
+# (Two coins would change 50% of the sides, and of the signs.) Where two *orders* have an r far
+# below 1, exact influence belongs to a run. It is not even a property of the model and its data,
+# since another order of the same warm-up can give another ranking.
+## Who changes sides? A pair gets into the middle because the policy has learned it, or because it
+# stands across. **Predict**: which of the two makes a pair the larger policy's, and not the
+# smaller one's? (Margins and slopes as percentiles within each policy, since their units differ;
+# `animal at stake`: one answer has the right animal, the other not.)
 
 # %%
-def lesson(seed):
-    """The truth about each pair: rung, wrong label, whether the right animal is at stake."""
-    frame = text[seed]
+def regions(seed):
+    """Means over the pairs in the bands of both policies, of one, of neither."""
+    frame, ids = text[seed], text[seed].index
     right = [[world.grade(*row).correct for row in zip(frame.prompt, frame[side])]
              for side in ("chosen", "rejected")]  # fmt: skip
-    return pd.DataFrame({"rung": frame.rung, "wrong labels": frame.flipped.astype(float),
-                         "animal at stake": np.not_equal(*right).astype(float)}, frame.index)
-
-# %%
-def sides(seed):
-    """Which of the two bands a pair is in."""
-    ids = text[seed].index
+    facts = pd.DataFrame({"animal at stake": np.not_equal(*right), "wrong labels": frame.flipped},
+                         ids, dtype=float)  # fmt: skip
+    for name in (size, other):
+        of = by_policy[name][seed].loc[ids]
+        facts[f"margin, {name}"] = of.margin.rank(pct=True)
+        facts[f"|slope|, {name}"] = of.margin_slope.abs().rank(pct=True)
     mine, theirs = (ids.isin(tif_of[name][seed]) for name in (size, other))
-    words = {(True, True): "both", (True, False): f"{size} only",
-             (False, True): f"{other} only", (False, False): "neither"}  # fmt: skip
-    return pd.Series([words[pair] for pair in zip(mine, theirs)], ids)
+    region = np.select([mine & theirs, mine, theirs],
+                       ["both", f"{size} only", f"{other} only"], "neither")  # fmt: skip
+    return facts.groupby(region).mean()
 
 
-who = pd.concat({seed: lesson(seed).groupby(sides(seed)).mean() for seed in seeds})
-who.groupby(level=1).mean().round(3)
+who = pd.concat({seed: regions(seed) for seed in seeds})
+who.groupby(level=1).mean().round(2)
 
 # %%
 def only(column):
-    """Of the pairs that only this policy keeps, minus of those that only the other keeps."""
+    """Of the pairs that only `size` keeps, minus of those that only `other` keeps."""
     mine, theirs = (who.xs(f"{name} only", level=1)[column] for name in (size, other))
     return nb.paired_gain(mine, theirs)
 
 
+def reasons(name, sign):
+    """What sets apart, in the eyes of this policy, the pairs that it alone keeps."""
+    words = ("higher", "lower")[::sign]
+    margin, slope = (told(only(f"{column}, {name}"), *words, "not shown to differ")
+                     for column in ("margin", "|slope|"))  # fmt: skip
+    return f"for the {name} policy their margin is {margin}, and the size of their slope {slope}"
+
+
+differences = "\n".join(f"- {column}: {only(column)}" for column in who)
 Markdown(f"""Pairs that only the {size} policy keeps, minus those that only the {other} one keeps:
 
-- **rung**: {only("rung")}
-- **wrong labels**: {only("wrong labels")}
-- **animal at stake** (one answer right, the other not): {only("animal at stake")} {p.note}""")
+{differences}
+
+So, of the pairs that one policy alone keeps: {reasons(size, 1)}; {reasons(other, -1)}. A higher
+margin is "learned", a smaller slope "across": to be in a policy's band is not always to be learned
+by it. (To get an animal right takes memory, style does not: a reason why capacity counts where the
+animal is at stake [?].) {p.note}""")
 
 # %% [markdown]
-# And does it matter? Each policy is trained on its own band and on the other's. The claim says that
-# its own is better, for both.
+# And does it matter? Each policy is trained on its own band and on the other's. "Good for one,
+# harmful to another" is an **interaction**: own − other's, averaged over both policies. A band that
+# is simply better for everybody cancels. And the control once more: its own band by *another order*
+# owes nothing to the luck of the first.
 
 # %%
-mine = compare(lambda s: {"own": tif_of[size][s], "other's": tif_of[other][s]})
-theirs = compare(lambda s: {"own": tif_of[other][s], "other's": tif_of[size][s]},
-                 capacity, other_reference)  # fmt: skip
-rows = [("own", "other's"), ("own", "random"), ("other's", "random")]
-pd.concat({name: gains(table, rows) for name, table in {size: mine, other: theirs}.items()})
+def bands_for(mine, theirs):
+    return lambda s: {"own": tif_of[mine][s], "own, again": tif_of[f"{mine}, again"][s],
+                      "other's": tif_of[theirs][s]}  # fmt: skip
 
 # %%
-own = {size: nb.gain(mine, "own", "other's"), other: nb.gain(theirs, "own", "other's")}
-in_words = "; ".join(f"{name} {gain}" for name, gain in own.items())
-better = [name for name, gain in own.items() if gain.low > 0]
-worse = [name for name, gain in own.items() if gain.high < 0]
-Markdown(f"""Own − other's band, in win rate: {in_words}. Better off with its own band:
-**{", ".join(better) or "neither is shown to be"}**; worse off: {", ".join(worse) or "neither"}.
-That two policies *rank* pairs differently (above) is one thing, that the difference matters to
-training another. {p.note}""")
+trained = {size: compare(bands_for(size, other)),
+           other: compare(bands_for(other, size), capacity, other_reference)}  # fmt: skip
+rows_3 = [("own", "other's"), ("own, again", "other's"), ("own", "own, again"), ("own", "random")]
+pd.concat({name: gains(rows_3, results=runs) for name, runs in trained.items()})
+
+# %%
+def edge(results, mine):
+    """Win rate with this band, minus that with the other's."""
+    wide = results.pivot(index="seed", columns="selection", values="win_rate")
+    return wide[mine] - wide["other's"]
+
+
+crossing = {mine: nb.seed_interval(sum(edge(runs, mine) for runs in trained.values()) / 2)
+            for mine in ("own", "own, again")}  # fmt: skip
+reach = (crossing["own"].high - crossing["own"].low) / 2
+verdict = {name: told(found, "is better with its own", "is better with the other's",
+                      "is not shown to prefer either") for name, found in crossing.items()}
+Markdown(f"""Own band − other's, mean of both capacities: **{crossing["own"]:+.3f}**; with the own
+band of another order: **{crossing["own, again"]:+.3f}**. So a policy {verdict["own"]}; by another
+order it {verdict["own, again"]}.
+
+If the other's band were worth no more than random pairs, own − other's would be what TIF − random
+is, {gain("TIF", "random").value:+.3f} for the {size} policy. The interval reaches {reach:.3f} to
+either side: an effect smaller than that cannot be seen here, and is not denied. That two policies
+*rank* pairs differently (above) is one thing, that it matters to training another. {p.note}""")
 
 # %% [markdown]
 # ## 7 · A neighbour: CHES
 # Influence asks what a pair does to *other* pairs. CHES
 # ([2410.08847](https://arxiv.org/abs/2410.08847)) asks what it does to its own chosen response:
-# where both responses look alike to the model, training lowers both (chapter 02). It needs one
-# pass, and neither reference nor validation set. Is it the same thing once more?
+# where both responses look alike to the model, training lowers both (chapter 02). It needs one pass
+# of the untrained policy, and neither reference nor validation set. Is it the same once more?
 
 # %%
-def neighbour(seed):
-    score = nb.scores.ches(policy, data[seed], normalized=True, progress=False)
-    others = {"IF": influence[seed], "|IF|": influence[seed].abs(), "IRM": irm[seed],
-              "wrong label": text[seed].flipped.astype(float)}  # fmt: skip
-    return {name: score.corr(values, "spearman") for name, values in others.items()}
-
-
-related = pd.DataFrame({seed: neighbour(seed) for seed in seeds})
-pd.DataFrame({"Spearman with CHES": {name: f"{nb.seed_interval(row):.2f}"
-                                     for name, row in related.iterrows()}})  # fmt: skip
+ches = at_once({s: partial(nb.scores.ches, policy, data[s], normalized=True, progress=False)
+                for s in seeds})  # fmt: skip
+beside = {"IF": influence, "|IF|": {s: influence[s].abs() for s in seeds}, "IRM": irm,
+          "wrong label": {s: text[s].flipped.astype(float) for s in seeds}}  # fmt: skip
+related = {name: nb.correlation_interval([ches[s].corr(of[s], "spearman") for s in seeds])
+           for name, of in beside.items()}  # fmt: skip
+pd.DataFrame({"Spearman with CHES": {name: f"{found:.2f}" for name, found in related.items()}})
 
 # %% [markdown]
 # ## 8 · When this misleads
 # - **"Medium" is two things.** Pairs that are learned, and pairs that stand across the validation
-#   gradient. Look at the margin of what a band keeps before you call it steady.
+#   gradient. Look at margin and slope of what a band keeps before you call it steady.
 # - **An overlap without its chance level.** It is the larger selection's share. Ask for the bands.
 # - **LossDiff inherits the optimizer.** Another rate, batch or number of epochs: another direction.
 # - **In-sample.** θ has trained on the pairs that it scores. A memorised wrong label has a large
 #   margin, and sits in the middle. Chapter 03 cross-fits for that reason.
 # - **The validation set** has wrong labels, too, and spends labels that random pairs do without.
-# - **Which θ?** After a longer warm-up more is learned, and the middle is larger.
-# - **Many comparisons.** Of twenty intervals, one is clear of zero by chance.
+# - **Which θ?** After a longer warm-up more is learned, and the middle is larger. Another order,
+#   and it is another middle.
+# - **Many comparisons.** One in twenty intervals misses by chance, and rows that share a control
+#   miss together.
 # - **Intervals are over data and training seeds**; questions, starting weights, validation pairs
 #   and world are the same in all.
 #
@@ -855,27 +921,29 @@ nb.exercises.check_change_of_sides(my_change_of_sides)
 # ## 10 · The paper said, we measured
 
 # %%
+level = results.groupby("selection").win_rate.mean()
+better = later("LossDiff-IRM", "full")
 Markdown(f"""
 | the paper said [N] | we measured |
 |---|---|
 | low influence: the evaluation loss rises | it {moves["low"]} |
-| ... it is noise | wrong labels, lowest tenth − rest {low} |
-| high influence overfits, with extreme margins | evaluation loss − random's: \
+| ... it is noise | wrong labels, lowest tenth − rest: {low} |
+| high influence overfits, to extreme margins | evaluation loss − random's: \
 {against_random("high")}; spread of margins {against_random("high", "spread of eval margins")} |
-| the middle is steady | evaluation loss − random's: {against_random("middle")} |
-| ... and best to train on | TIF − random, win rate: {verdict("TIF", "random")}; highest IF − TIF: \
-{top}; at equal updates {later} |
-| LossDiff and IF: Pearson .77 | {r["LossDiff"]}; one plain step instead: \
-{r["LossDiff, one plain step"]} |
-| IRM and IF: Pearson .67 | {r["IRM"]}; with the size of IF (Spearman) {size_of} |
-| overlap with TIF .66-.70, .60-.70, together .73-.78 | {shared("LossDiff"):.2f}, \
-{shared("IRM"):.2f}, together {shared("LossDiff-IRM"):.2f}; chance .50 |
-| LossDiff-IRM beats full data | {full[0]} · equal updates {full[1]} |
-| *not asked:* random pairs of the same number | LossDiff-IRM − random \
-{verdict("LossDiff-IRM", "random")} |
-| *not asked:* the highest margins instead | over random {verdict("highest IRM", "random")} |
-| quality is a property of the model | change of sides, beyond the seed's: {beyond} |
-| ... so that a pair good for one harms another | own − other's band: {in_words} |
+| the middle is steady | evaluation loss − random's: {against_random("middle")}; spread of \
+margins {against_random("middle", "spread of eval margins")} |
+| LossDiff and IF: Pearson .77 | {r["LossDiff"]:.2f}; one plain step: {r["one plain step"]:.2f} |
+| IRM and IF: Pearson .67 | {r["IRM"]:.2f} |
+| overlap with TIF .66-.70, .60-.70, together .73-.78 | {", ".join(f"{shared(name).mean():.2f}" for
+ name in ("LossDiff", "IRM"))}, together {shared("LossDiff-IRM").mean():.2f}; chance .50 |
+| LossDiff-IRM (64% kept) beats full data: 77.61 → 83.97 (UltraFeedback), 78.41 → 87.08 \
+(AlpacaEval), 73.75 → 86.88 (Vicuna), 81.39 → 88.40 (Arena-Hard) | {100 * level["full"]:.2f} → \
+{100 * level["LossDiff-IRM"]:.2f} (50%), difference {gain("LossDiff-IRM", "full")}, with half the \
+updates; equal updates {better} |
+| *not asked:* random pairs of the same number | TIF − random {gain("TIF", "random")}; \
+LossDiff-IRM − random {gain("LossDiff-IRM", "random")} |
+| *not asked:* the highest margins instead | over random {gain("highest IRM", "random")} |
+| a pair good for one model harms another | own − other's band: {crossing["own"]:+.3f} |
 
 {p.note}""")
 
@@ -887,18 +955,26 @@ Markdown(f"""
 # Hessian [?], which we do not (chapter 07 shows both).
 #
 # ## In this chapter we saw
-# - that the middle of influence holds what the policy has learned, and that wrong labels gather at
-#   its ends, not always at the low one;
-# - that low and high groups, trained alone, overfit as the paper says; the middle does not, and
-#   random pairs do not either;
-# - that the middle half wins more often than a random half, and the lowest half less; that the
-#   highest must go was not shown; nor that the highest margins, from one table less, win less;
-# - that LossDiff differs from influence by its direction, not by its large step, and that one plain
-#   gradient step repairs it; that a margin knows the size of influence and not its sign;
-# - that an overlap is read beside its chance level, and a change of sides beside another run's;
-# - that two capacities agree on the band no better than two coins, and yet neither is shown to be
-#   worse off with the other's.
-#
+# - that influence is pull times slope, so that its middle holds what is learned and what stands
+#   across;
+# - that a finite difference can fail by its direction and not by its step, and that a margin cannot
+#   know a sign;
+# - that an overlap is read beside its chance level, a selection beside random pairs of its size, a
+#   change of sides beside another run of the same model;
+# - and, in numbers:
+
+# %%
+Markdown(f"""- **Trained alone**, evaluation loss minus that of random pairs: low
+  {against_random("low")}; high {against_random("high")}; middle {against_random("middle")}. The
+  spread of the middle's margins, minus that of random pairs':
+  {against_random("middle", "spread of eval margins")}.
+- **Selection.** TIF − random: {gain("TIF", "random")} at equal examples,
+  {later("TIF", "random")} at equal updates. Lowest IF − random: {gain("lowest IF", "random")}.
+- **Proxies.** One plain gradient step − LossDiff, in r: {repair}.
+- **Property of the model.** Two capacities − two orders, in pairs that change sides:
+  {beyond["change sides"]}. Trained on, a policy {verdict["own"]}. {p.note}""")
+
+# %% [markdown]
 # **Next**: many selectors by now. Side by side, and where their rules contradict each other.
 #
 # **References.** TIF, LossDiff, IRM: ICLR 2026, [2510.13212](https://arxiv.org/abs/2510.13212).
