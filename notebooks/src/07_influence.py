@@ -957,8 +957,8 @@ validation set {said[scratch, True, "first"]}, another {said[scratch, False, "fi
 # - that the draw of the validation set changes the ranking; that influence rewards what carries
 #   over to it (here tone), and that negative is not wrong;
 # - a promise that holds for short steps and plain gradient descent, and fades with Adam, from
-#   scratch, and on another validation set; curvature helped with Adam and from scratch, judged by
-#   the same validation set;
+#   scratch, and on another validation set; whether curvature helps there, a few dozen trainings on
+#   one set of pairs hardly tell;
 # - that groups can test it, and leaving one pair out only where nothing else moves.
 #
 # **Next**: which influences make good training pairs, and how far the paper's proxies come.
