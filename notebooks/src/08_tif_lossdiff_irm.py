@@ -276,7 +276,8 @@ axes[1].text(watch.step.max(), np.log(2), "ln 2", ha="right", va="bottom")
 fig.suptitle("Trained on a fifth of the pairs: by influence, and at random");
 
 # %% [markdown]
-# At the end of the two epochs, minus random pairs of the same data set:
+# At the end of the two epochs, minus random pairs of the same data set (`gap`: evaluation loss
+# minus the group's own; `spread`: standard deviation over pairs):
 
 # %%
 def against_random(name, column="eval loss"):
@@ -295,12 +296,11 @@ lines = [f"- **{name}**: from ln 2 the evaluation loss {moves[name]}; "
 Markdown("\n".join([*lines, "", p.note]))
 
 # %% [markdown]
-# The *gap* is the evaluation loss minus the group's own: part overfitting, part shift, since a
-# group cut out of a ranking is no sample of the evaluation pairs. Even the random group has some
-# shift: the watched pairs are about other facts. The spread of margins is our reading of "a few
-# pairs run to extreme margins" [?].
+# The gap is part overfitting, part shift, since a group cut out of a ranking is no sample of the
+# evaluation pairs. Even the random group has some shift: the watched pairs are about other facts.
+# The spread of margins is our reading of "a few pairs run to extreme margins" [?].
 #
-# How can pairs that *lower* the validation loss do harm? Influence speaks of one small step at θ,
+# How could pairs that *lower* the validation loss do harm? Influence speaks of one small step at θ,
 # and there chapter 07 found it right. A group that is trained alone, from the start and for two
 # epochs, leaves the place where that was measured [?]. And mind the random line before you praise
 # the middle.
@@ -537,7 +537,8 @@ together share the most [N]. {p.note}""")
 
 # %% [markdown]
 # What is learned is in the middle of influence, but at the *top* of the margin. The upper end of
-# IRM's band cuts such pairs off.
+# IRM's band cuts such pairs off. (The lowest and the highest half of influence share one half with
+# TIF by construction.)
 
 # %%
 first, second = proxies["LossDiff"][0].rename("LossDiff (nats)"), irm[0].rename("IRM (β × nats)")
@@ -780,23 +781,26 @@ def edge(results, mine):
 crossing = {mine: nb.seed_interval(sum(edge(runs, mine) for runs in trained.values()) / 2)
             for mine in ("own", "own, again")}  # fmt: skip
 reach = (crossing["own"].high - crossing["own"].low) / 2
+worth = sum(gain("own", "random", results=runs).value for runs in trained.values()) / 2
 verdict = {name: told(found, "is better with its own", "is better with the other's",
                       "is not shown to prefer either") for name, found in crossing.items()}
 Markdown(f"""Own band − other's, mean of both capacities: **{crossing["own"]:+.3f}**; with the own
-band of another order: **{crossing["own, again"]:+.3f}**. So a policy {verdict["own"]}; by another
-order it {verdict["own, again"]}.
+band of another order: **{crossing["own, again"]:+.3f}**. By the first, a policy {verdict["own"]};
+by the second, it {verdict["own, again"]}.
 
-If the other's band were worth no more than random pairs, own − other's would be what TIF − random
-is, {gain("TIF", "random").value:+.3f} for the {size} policy. The interval reaches {reach:.3f} to
-either side: an effect smaller than that cannot be seen here, and is not denied. That two policies
-*rank* pairs differently (above) is one thing, that it matters to training another. {p.note}""")
+If the other's band were worth no more than random pairs, own − other's would be what own − random
+is: {worth:+.3f} in the mean. The interval reaches {reach:.3f} to either side: an effect smaller
+than that cannot be seen here, and is not denied. {p.note}""")
 
 # %% [markdown]
+# That two policies *rank* pairs differently is one thing, that it matters to training another.
+#
 # ## 7 · A neighbour: CHES
 # Influence asks what a pair does to *other* pairs. CHES
 # ([2410.08847](https://arxiv.org/abs/2410.08847)) asks what it does to its own chosen response:
 # where both responses look alike to the model, training lowers both (chapter 02). It needs one pass
-# of the untrained policy, and neither reference nor validation set. Is it the same once more?
+# of the untrained policy, and neither reference nor validation set. Is it the same once more? An r
+# near 1 or −1 would say so.
 
 # %%
 ches = at_once({s: partial(nb.scores.ches, policy, data[s], normalized=True, progress=False)
@@ -922,7 +926,6 @@ nb.exercises.check_change_of_sides(my_change_of_sides)
 
 # %%
 level = results.groupby("selection").win_rate.mean()
-better = later("LossDiff-IRM", "full")
 Markdown(f"""
 | the paper said [N] | we measured |
 |---|---|
@@ -939,10 +942,11 @@ margins {against_random("middle", "spread of eval margins")} |
 | LossDiff-IRM (64% kept) beats full data: 77.61 → 83.97 (UltraFeedback), 78.41 → 87.08 \
 (AlpacaEval), 73.75 → 86.88 (Vicuna), 81.39 → 88.40 (Arena-Hard) | {100 * level["full"]:.2f} → \
 {100 * level["LossDiff-IRM"]:.2f} (50%), difference {gain("LossDiff-IRM", "full")}, with half the \
-updates; equal updates {better} |
+updates; equal updates {later("LossDiff-IRM", "full")} |
 | *not asked:* random pairs of the same number | TIF − random {gain("TIF", "random")}; \
 LossDiff-IRM − random {gain("LossDiff-IRM", "random")} |
 | *not asked:* the highest margins instead | over random {gain("highest IRM", "random")} |
+| a property of the model: pairs change sides | beyond two orders: {beyond["change sides"]} |
 | a pair good for one model harms another | own − other's band: {crossing["own"]:+.3f} |
 
 {p.note}""")
@@ -969,7 +973,9 @@ Markdown(f"""- **Trained alone**, evaluation loss minus that of random pairs: lo
   spread of the middle's margins, minus that of random pairs':
   {against_random("middle", "spread of eval margins")}.
 - **Selection.** TIF − random: {gain("TIF", "random")} at equal examples,
-  {later("TIF", "random")} at equal updates. Lowest IF − random: {gain("lowest IF", "random")}.
+  {later("TIF", "random")} at equal updates. LossDiff-IRM − random:
+  {gain("LossDiff-IRM", "random")}; {later("LossDiff-IRM", "random")}. Lowest IF − random, equal
+  examples: {gain("lowest IF", "random")}. Highest IF − TIF: {gain("highest IF", "TIF")}.
 - **Proxies.** One plain gradient step − LossDiff, in r: {repair}.
 - **Property of the model.** Two capacities − two orders, in pairs that change sides:
   {beyond["change sides"]}. Trained on, a policy {verdict["own"]}. {p.note}""")
