@@ -199,10 +199,10 @@ import seaborn as sns
 
 ranked = influence.sort_values().index
 some = [ranked[round(q * (len(ranked) - 1))] for q in (0, 0.1, 0.35, 0.65, 0.9, 1)]
-few = pairs.select([row_of[id_] for id_ in some])
+six = pairs.select([row_of[id_] for id_ in some])
 unit = (here.norm() / goal.norm()).item()  # t = unit: as far as θ is long
 ts = 0.003 * unit * np.linspace(-1, 1, 9)
-walk = pd.DataFrame({t: losses(at(here + float(t) * goal), few) for t in ts})
+walk = pd.DataFrame({t: losses(at(here + float(t) * goal), six) for t in ts})
 fig, ax = plt.subplots(figsize=(8, 5), layout="constrained")
 for id_, color in zip(some, sns.color_palette("coolwarm_r", len(some))):
     ax.plot(ts, influence[id_] * ts, color=color, label=f"{influence[id_]:+.1f}")
@@ -556,8 +556,8 @@ def trained_on(begin, groups, **changed):
     return [run.policy for run in nb.at_once(jobs, p.workers, desc="groups").values()]
 
 # %%
-rng, part, many = np.random.default_rng(1), len(pairs) // 10, p.pick(quick=4, full=28)
-groups = [list(rng.choice(pairs["id"], part, replace=False)) for _ in range(many)]
+rng, part, many = np.random.default_rng(1), len(pairs) // 10, p.pick(quick=4, full=48)
+groups = [list(rng.choice(pairs["id"], part, replace=False)) for _ in range(min(many, 16))]
 halves = [list(rng.choice(pairs["id"], 5 * part, replace=False)) for _ in range(many)]
 sgd = dict(optim="sgd", learning_rate=1e-4, warmup_steps=0, max_grad_norm=1e9)  # no clipping
 ends = {"SGD, from θ": (groups, theta, trained_on(theta, groups, **sgd)),
@@ -627,7 +627,7 @@ def lds(kind, scores, rows=slice(None)):
 
 def resampled(kind, scores, own=True):
     """Mean over validation sets; behind it, the same for resampled groups and sets."""
-    rng, means = np.random.default_rng(0), []
+    rng, means, many = np.random.default_rng(0), [], len(falls[kind])
     for n in range(p.pick(quick=20, full=200) + 1):
         rows = rng.integers(many, size=many) if n else slice(None)
         sets = rng.integers(len(judges), size=len(judges)) if n else np.arange(len(judges))
@@ -693,7 +693,8 @@ Another seed moves the final loss by {noise:.4f} (standard deviation), the choic
 is about); {gain("Adam, from θ")} (Adam); {gain("Adam, from scratch")} (from scratch). On another
 set, from scratch: {gain("Adam, from scratch", False)}.
 
-(One set of pairs, one θ, one order of training.) {p.note}""")
+({len(groups)} groups from θ, {len(halves)} halves, {len(judges)} validation sets; one set of pairs,
+one θ, one order of training.) {p.note}""")
 
 # %% [markdown]
 # Random groups differ little: each holds a mix. How about **sorted** groups? Ten tenths of the
@@ -744,7 +745,7 @@ known = pd.concat([reference, nb.response_logprobs(start, extra, progress=False)
 spare = nb.scores.influence(theta, known, extra, validation, **on).abs().idxmin()
 
 # %%
-ends_of = p.pick(quick=1, full=3)
+ends_of = p.pick(quick=1, full=2)
 extreme, ids = [*ranked[:ends_of], *ranked[-ends_of:]], list(pairs["id"])
 lists = [ids, *([id_ for id_ in ids if id_ != one] for one in extreme),
          *([spare if id_ == one else id_ for id_ in ids] for one in extreme)]  # fmt: skip
@@ -803,7 +804,7 @@ rows = {"other validation pairs": list(between), **with_first, "with curvature":
 stable = pd.Series(rows).explode().astype(float)
 ax = sns.swarmplot(x=stable, y=stable.index, color="0.3")
 ax.axvline(0, color="0.45", linestyle="--", zorder=0)
-ax.set(xlabel="rank correlation with the influence of this chapter", ylabel="")
+ax.set(xlabel="rank correlation of the influences, before and after the change", ylabel="")
 by_choice = stable.groupby(level=0, sort=False).mean().sort_values()
 Markdown("Rank correlation, mean over the dots: " + "; ".join(
     f"{name} {value:.2f}" for name, value in by_choice.items()) + f""". **The ranking changes most
@@ -957,8 +958,7 @@ validation set {said[scratch, True, "first"]}, another {said[scratch, False, "fi
 # - that the draw of the validation set changes the ranking; that influence rewards what carries
 #   over to it (here tone), and that negative is not wrong;
 # - a promise that holds for short steps and plain gradient descent, and fades with Adam, from
-#   scratch, and on another validation set; whether curvature helps there, a few dozen trainings on
-#   one set of pairs hardly tell;
+#   scratch, and on another validation set, with curvature and without;
 # - that groups can test it, and leaving one pair out only where nothing else moves.
 #
 # **Next**: which influences make good training pairs, and how far the paper's proxies come.
