@@ -820,8 +820,8 @@ pd.DataFrame({"Spearman with CHES": {name: f"{found:.2f}" for name, found in rel
 # - **In-sample.** θ has trained on the pairs that it scores. A memorised wrong label has a large
 #   margin, and sits in the middle. Chapter 03 cross-fits for that reason.
 # - **The validation set** has wrong labels, too, and spends labels that random pairs do without.
-# - **Which θ?** After a longer warm-up more is learned, and the middle is larger. Another order,
-#   and it is another middle.
+# - **Which θ?** After a longer warm-up more is learned, and the middle may be larger [?]. Another
+#   order of the same warm-up can have another middle (section 6).
 # - **Many comparisons.** One in twenty intervals misses by chance, and rows that share a control
 #   miss together.
 # - **Intervals are over data and training seeds**; questions, starting weights, validation pairs
