@@ -406,7 +406,8 @@ r = **{points["one plain step", rate[0]][1]:.3f}**.
 # The repair costs no more: the same pass over the validation set, forward and backward; one update
 # instead of an epoch's; no optimizer state. That *is* the forward difference of chapter 07. (To the
 # right the step shrinks; much too small, and float32 rounding eats the difference.)
-## That was one data set. Now all of them, with the one plain step, and with `from the reference`:
+#
+# That was one data set. Now all of them, with the one plain step, and with `from the reference`:
 # the other place where the epoch on the validation set may start [?]. **Predict** IRM's row: what
 # was the pull, a function of the margin, related to in section 1?
 
@@ -703,7 +704,8 @@ r = {orders[0].r[odd]:.2f} for the {size} policy. {p.note}""")
 # (Two coins would change 50% of the sides, and of the signs.) Where two *orders* have an r far
 # below 1, exact influence belongs to a run. It is not even a property of the model and its data,
 # since another order of the same warm-up can give another ranking.
-## Who changes sides? A pair gets into the middle because the policy has learned it, or because it
+#
+# Who changes sides? A pair gets into the middle because the policy has learned it, or because it
 # stands across. **Predict**: which of the two makes a pair the larger policy's, and not the
 # smaller one's? (Margins and slopes as percentiles within each policy, since their units differ;
 # `animal at stake`: one answer has the right animal, the other not.)
@@ -961,8 +963,8 @@ LossDiff-IRM − random {gain("LossDiff-IRM", "random")} |
 # ## In this chapter we saw
 # - that influence is pull times slope, so that its middle holds what is learned and what stands
 #   across;
-# - that a finite difference can fail by its direction and not by its step, and that a margin cannot
-#   know a sign;
+# - that a finite difference can fail by its direction and not by its step, and that a margin alone
+#   does not know a sign;
 # - that an overlap is read beside its chance level, a selection beside random pairs of its size, a
 #   change of sides beside another run of the same model;
 # - and, in numbers:
