@@ -1,18 +1,18 @@
 # %% [markdown]
 # So far somebody else wrote the responses, and a judge or a crowd said which are better. In
 # **self-play** the policy writes them itself: it answers, a judge picks its best and its worst
-# answer, it is trained on that pair, and answers again. Only prompts are needed, and even those it
-# can multiply. The paper of chapter 06 closes this circle with its selection, as
-# *evolve-then-select* (Huang et al., ICML 2025, [2503.01864](https://arxiv.org/abs/2503.01864)). We
-# do one round by hand, then dozens by the library; and since a circle has nobody outside, we look
-# long at **what it does with a wrong judge**.
+# answer, it is trained on that pair, and answers again. Prompts and a judge are needed, nothing
+# else, and even the prompts it can multiply. The paper of chapter 06 closes this circle with its
+# selection, as *evolve-then-select* (Huang et al., ICML 2025,
+# [2503.01864](https://arxiv.org/abs/2503.01864)). We do one round by hand, then dozens by the
+# library; and we look long at **what goes wrong**, with a wrong judge and with the right one.
 #
 # **You will be able to**
 # - do every step of a round yourself: sample, judge, pair, score, evolve, select;
 # - run self-play that survives an interruption, and measure it round by round;
 # - say what rounds, the number of prompts and the selection contribute, against controls;
-# - recognise reward hacking, length creep and mode collapse in a table, before they are in a
-#   product.
+# - recognise reward hacking, broken answers, length creep and loss of diversity in a table, before
+#   they are in a product.
 #
 # **Needs** [chapter 06](06_alignment_potential.ipynb): alignment potential. **On a GPU** nothing
 # changes here: the models are tiny. For a real model, a reward model is the judge and
@@ -21,7 +21,7 @@
 # %% tags=["setup"]
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 import nbkit as nb
 from nbkit import selfplay, world
@@ -45,19 +45,22 @@ eight = world.prompts(8, seed=3, part="train")["prompt"][:]
 # %%
 asked = [prompt for prompt in eight for _ in range(5)]
 how = dict(temperature=0.8, top_p=0.95, max_new_tokens=16, progress=False)
-said = nb.sample(policy, asked, seed=10, **how)
+said = nb.sample(policy, asked, seed=10, **how)  # the library's seed for round 1 of seed 0
 answers = pd.DataFrame({"prompt": asked, "response": said})
 answers.head(5)
 
 # %% [markdown]
-# Now the judge. Ours is `world.reward`: 2 for the right animal, up to 0.7 for tone and manner. It
-# is never wrong, which no judge of yours will be: **what follows in sections 1 to 4 is an upper
-# bound.** **Predict**: the five answers to one prompt came from one policy. How far apart will its
-# best and its worst be? As far as a right and a wrong answer (2)?
+# Now the judge. Ours is `world.reward`: 2 for the right animal, -0.7 to +0.7 for tone and manner.
+# It is never wrong, which no judge of yours will be. So whatever goes wrong while it is the judge
+# is not the judge's fault. **Predict**: the five answers to one prompt came from one policy. How
+# far apart will its best and its worst be? As far as a right and a wrong answer (2)?
 
 # %%
 answers["reward"] = [world.reward(*row) for row in zip(asked, said)]
-answers.groupby("prompt", sort=False).reward.agg(["min", "max", "nunique"])
+spread = answers.groupby("prompt", sort=False).reward.agg(["min", "max", "nunique"])
+display(spread)
+apart = spread["max"] - spread["min"]
+print(f"2 or more apart: {(apart >= 2).sum()} of {len(apart)} prompts; median {apart.median():.2f}")
 
 # %% [markdown]
 # Best against worst: that is the pair. If all five are equally good, there is none.
@@ -74,13 +77,27 @@ def pairs_of(answers):
 
 
 pairs = pairs_of(answers)
-pairs
 
 # %% [markdown]
-# The explicit margin is never negative here: the judge itself made the labels. Which of these pairs
-# can still teach the policy something? Chapter 06 says: those on which the judge is sure and the
-# policy is not. The implicit margin is the policy's mean log-prob per token of the chosen response,
-# minus that of the rejected; and in self-play its weight is 2.5 [R]:
+# The explicit margin is never negative here: the judge itself made the labels. What does the policy
+# think of these pairs? Its implicit margin is its mean log-prob per token of the chosen response,
+# minus that of the rejected (nats per token).
+
+# %%
+def with_implicit(pairs):
+    named = pairs.assign(id=[f"{number:03d}" for number in range(len(pairs))])
+    logps = nb.response_logprobs(policy, nb.load_pairs(named), progress=False).loc[named.id]
+    chosen = logps.chosen_logp / logps.chosen_tokens
+    rejected = logps.rejected_logp / logps.rejected_tokens
+    return pairs.assign(implicit=(chosen - rejected).to_numpy())
+
+
+pairs = with_implicit(pairs)
+pairs.round(2)
+
+# %% [markdown]
+# Which of them can still teach the policy something? Chapter 06 says: those on which the judge is
+# sure and the policy is not. In self-play the implicit margin has weight 2.5 [R]:
 #
 # $$M_{AP} = z(\Delta r) - 2.5\; z(|\Delta \hat r|)$$
 #
@@ -90,32 +107,26 @@ pairs
 # | $\Delta \hat r$ | implicit margin of the policy, per token | nats per token |
 # | $z$ | minus the mean, over the standard deviation, of the round's pairs | none |
 #
-# **Predict**: two prompts of these will be evolved. Which?
+# **Predict** from the table above: two of the eight prompts will be evolved. Which?
 
 # %%
 def z(values):
     return (values - values.mean()) / values.std(ddof=0)
 
 
-def with_potential(pairs):
-    named = pairs.assign(id=[f"{number:03d}" for number in range(len(pairs))])
-    logps = nb.response_logprobs(policy, nb.load_pairs(named), progress=False)
-    per_token = {side: logps[f"{side}_logp"] / logps[f"{side}_tokens"]
-                 for side in ("chosen", "rejected")}  # fmt: skip
-    implicit = (per_token["chosen"] - per_token["rejected"]).loc[named.id].to_numpy()
-    potential = z(pairs.explicit) - 2.5 * z(np.abs(implicit))
-    return pairs.assign(implicit=implicit, M_AP=potential)
+def potential(pairs):
+    return z(pairs.explicit) - 2.5 * z(pairs.implicit.abs())
 
 
-scored = with_potential(pairs).sort_values("M_AP", ascending=False)
-scored.round(2)
+scored = pairs.assign(M_AP=potential(pairs)).sort_values("M_AP", ascending=False)
+scored[["prompt", "explicit", "implicit", "M_AP"]].round(2)
 
 # %% [markdown]
 # The top quarter of the prompts is **evolved**: rewritten into new ones of the same kind. In the
 # released code the policy itself does that [R]; ours speaks 137 words and cannot, so
-# `world.rewrite` asks about a neighbour: the same topic, or the same name. Three checks follow: a
-# child is left out if it is empty, if it was asked before, or if it is more than five times longer
-# or shorter than its parent [R], since a model asked to rewrite likes to chat.
+# `world.rewrite` asks about a neighbour: the same topic, or the same name. A model asked to rewrite
+# likes to chat, so a child is left out if it is more than five times longer or shorter than its
+# parent [R]; we also leave out what is empty or was asked before [?].
 
 # %%
 parents = scored.prompt.head(2).tolist()
@@ -127,8 +138,20 @@ checked[["prompt", "left_out"]]
 
 # %% [markdown]
 # The new prompts are answered and judged in the same way, all pairs of the round are scored again
-# (`z` depends on the pool), and the best 40% join the set that the policy is trained on. The
-# library does all of this in `selfplay.self_play`, a generator of rounds. **Does it do the same?**
+# (`z` depends on the pool), and the best 40% join the set that the policy is trained on.
+
+# %%
+fresh = [child for child in children if child not in eight]
+again = [prompt for prompt in fresh for _ in range(5)]
+more = pd.DataFrame({"prompt": again, "response": nb.sample(policy, again, seed=12, **how)})
+more["reward"] = [world.reward(*row) for row in zip(again, more.response)]
+by_hand = pd.concat([pairs, with_implicit(pairs_of(more))], ignore_index=True)
+by_hand["M_AP"] = potential(by_hand)
+keep = by_hand.nlargest(round(0.4 * len(by_hand)), "M_AP").prompt
+
+# %% [markdown]
+# The library does all of this in `selfplay.self_play`, a generator of rounds. **Does it do the
+# same?**
 
 # %%
 import tempfile
@@ -139,98 +162,85 @@ small = dict(rewrite=world.rewrite, sampling=dict(max_new_tokens=16), **settings
 where = f"{folder.name}/eight"
 first = next(selfplay.self_play(policy, eight, world.reward, where, progress=False, **small))
 
-# %%
-# The evolved prompts by hand, and all pairs of the round scored together.
-fresh = [child for child in children if child not in eight]
-again = [prompt for prompt in fresh for _ in range(5)]
-more = pd.DataFrame({"prompt": again, "response": nb.sample(policy, again, seed=12, **how)})
-more["reward"] = [world.reward(*row) for row in zip(again, more.response)]
-by_hand = with_potential(pd.concat([pairs, pairs_of(more)], ignore_index=True))
-
-# %%
 shown = ["prompt", "chosen", "rejected"]
 assert by_hand[shown].to_numpy().tolist() == first.pairs[shown].to_numpy().tolist()
 assert np.allclose(by_hand.M_AP, first.pairs.alignment_potential, atol=1e-3)
-keep = by_hand.nlargest(round(0.4 * len(by_hand)), "M_AP").prompt
 assert set(keep) == set(first.base["prompt"])
 first.pairs[[*shown, "evolved", "alignment_potential", "selected"]].round(2)
 
 # %% [markdown]
-# ## 2 · A round that is interrupted
+# After each round a copy of the *first* policy is trained on everything selected so far. (That this
+# set grows is [R]; that training starts anew each time is our reading [?].)
+#
+# ## 2 · Self-play that is interrupted
 # Self-play on a real model takes hours, and machines stop. Everything a round makes is kept in its
-# folder, step by step. Above we took one round from the generator and dropped it; a kernel that
-# dies does the same. **Predict**: if the same call is made again, for two rounds, what is done
-# again?
+# folder, step by step. Above we took one round from the generator and dropped it, like a kernel
+# that dies between rounds. **Predict**: if the same call is made again, for two rounds, what is
+# done again?
 
 # %%
 from pathlib import Path
 
 before = {file: file.stat().st_mtime_ns for file in Path(where).rglob("*.*")}
-again = selfplay.self_play(policy, eight, world.reward, where, rounds=2, progress=False, **small)
-both = list(again)
+list(selfplay.self_play(policy, eight, world.reward, where, rounds=2, progress=False, **small))
 after = {file: file.stat().st_mtime_ns for file in Path(where).rglob("*.*")}
 assert {file: after[file] for file in before} == before  # not one file was written again
-assert both[0].base["id"][:] == first.base["id"][:]
 new = sorted({file.relative_to(where).parts[0] for file in after.keys() - before.keys()})
 print(f"kept: {len(before)} files; made now: {new}")
 
 # %% [markdown]
-# Nothing. (The tests kill the process in the middle of a round, too.) The second round asked the
-# evolved prompts as well, and added its pairs to the first round's:
-
-# %%
-counts = {done.number: {"prompts asked": (done.prompts.left_out == "").sum(),
-                        "pairs": len(done.pairs), "selected": done.pairs.selected.sum(),
-                        "trained on": len(done.base)} for done in both}  # fmt: skip
-pd.DataFrame(counts).T.rename_axis("round")
-
-# %% [markdown]
-# After each round a copy of the *first* policy is trained on everything selected so far [R: the
-# base set grows; ?: that training starts anew].
+# Nothing. (The package's tests kill the process in the middle of a round, too.)
 #
 # ## 3 · Does it grow?
 # Now for real. `selfplay.compare_plays` runs several self-plays and lets the policy answer test
-# prompts after each round: 192 questions about facts that are in no training prompt, each asked
-# three times. Who wins against the policy's own first answers? A tie counts one half.
+# prompts after each round: questions about facts that are in no training prompt, each asked three
+# times (once in the quick profile). Who wins against the first policy's answers? A tie counts one
+# half. (Round 0 is the first policy against itself with other luck, so not exactly one half: we
+# look at changes since round 0.)
 #
 # Three numbers of starting prompts; and a **control**: the same loop with a judge that rolls dice.
-# Every self-play is repeated with fresh prompts and seeds. (What was searched: four epochs, after
-# trying one, and twice the learning rate, on seeds 0 to 3; these are fresh ones.) **Predict**: does
-# the second round add as much as the first? Do eight times the prompts give eight times the gain?
+# Each self-play is repeated with fresh prompts and seeds. (On seeds 0 to 3 we tried one and four
+# epochs and two learning rates, and took four epochs at the world's usual rate; the seeds here are
+# others.) **Predict**: does the second round add as much as the first? Do eight times the prompts
+# give eight times the gain?
 
 # %%
 seeds = p.pick(quick=[10, 11], full=[10, 11, 12, 13, 14])
-rounds, many = p.pick(quick=2, full=3), p.pick(quick=16, full=96)
-test = world.prompts(p.pick(quick=48, full=576))["prompt"][:]
-middle, dice = f"{many} prompts", world.Judge(0, 0, 0, noise=1)
+rounds, many = p.pick(quick=2, full=3), p.pick(quick=12, full=96)
+test = world.prompts(p.pick(quick=24, full=576))["prompt"][:]
+measures = {"correct": lambda prompt, said: world.grade(prompt, said).correct,
+            "tone": lambda prompt, said: world.grade(prompt, said).tone}  # fmt: skip
+
+# %%
+played = {}  # (name, seed) -> what was asked of each self-play
 
 
 def pool(count, seed):
     return dict(prompts=world.prompts(count, seed=seed, part="train")["prompt"][:])
 
-# %%
-measures = {"correct": lambda prompt, said: world.grade(prompt, said).correct,
-            "tone": lambda prompt, said: world.grade(prompt, said).tone}  # fmt: skip
 
-
-def play(kinds, seeds=seeds):
-    """`kinds(seed)`: name -> what differs, for the self-plays of one seed."""
+def play(kinds):
+    """`kinds(seed)`: name -> what differs from the default, for the self-plays of one seed."""
     plays = {(name, seed): {**pool(many, seed), **more}
              for seed in seeds for name, more in kinds(seed).items()}  # fmt: skip
+    played.update(plays)
     return selfplay.compare_plays(
         policy, plays, test, world.reward, folder.name, measures=measures, workers=p.workers,
         test_sampling=dict(max_new_tokens=24), **dict(small, rounds=rounds),
     )  # fmt: skip
 
 # %%
+few, mid, lots = (f"{count} prompts" for count in (many // 4, many, many * 2))
+
+
 def sizes(seed):
-    few, lots = many // 4, many * 2
-    return {f"{few} prompts": pool(few, seed), middle: {},
-            f"{lots} prompts": pool(lots, seed), "dice as the judge": dict(judge=dice)}  # fmt: skip
+    dice = world.Judge(0, 0, 0, noise=1, seed=seed)
+    return {few: pool(many // 4, seed), mid: {}, lots: pool(many * 2, seed),
+            "dice as the judge": dict(judge=dice)}  # fmt: skip
 
 
 grown = play(sizes)
-grown[grown.seed == seeds[0]].iloc[: rounds + 1].round(3)
+grown[(grown.seed == seeds[0]) & (grown.play == mid)].round(3)
 
 # %%
 import matplotlib.pyplot as plt
@@ -238,88 +248,115 @@ import seaborn as sns
 
 
 def over_rounds(table, metrics, title):
-    """Means over seeds in a band, the 95% t-interval; one panel a metric (column: label)."""
+    """Changes since round 0: mean over seeds in its 95% t-interval; metrics: column -> label."""
     fig, axes = plt.subplots(1, len(metrics), figsize=(4.6 * len(metrics), 4), layout="constrained")
-    for ax, (metric, label) in zip(np.atleast_1d(axes), metrics.items()):
-        sns.lineplot(table, x="round", y=metric, hue="play", style="play", markers=True, ax=ax,
-                     errorbar=lambda values: nb.seed_interval(values)[1:])  # fmt: skip
-        ax.set(xlabel="round (0: before)", ylabel=label, xticks=range(rounds + 1))
+    moved = table.groupby(["play", "seed"])[list(metrics)].transform(lambda one: one - one.iloc[0])
+    for ax, (metric, label) in zip(axes, metrics.items()):
+        sns.lineplot(table.assign(**moved), x="round", y=metric, hue="play", style="play", ax=ax,
+                     markers=True, errorbar=lambda some: nb.seed_interval(some)[1:])  # fmt: skip
+        ax.set(xlabel="round (0: before)", ylabel=f"change in {label}", xticks=range(rounds + 1))
+        ax.axhline(0, color="0.6", linewidth=1, zorder=0)
         ax.get_legend().remove()
-    axes = np.atleast_1d(axes)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     fig.suptitle(f"{title} ({table.seed.nunique()} seeds, 95%)")
 
 
-labels = {"win_rate": "win rate against round 0", "correct": "share correct", "tone": "tone"}
-over_rounds(grown, labels, "Self-play with a judge that is never wrong")
+labels = {"win_rate": "win rate", "correct": "share correct", "tone": "tone"}
+over_rounds(grown, labels, "Self-play, judged by the truth and by dice")
+
+# %% [markdown]
+# The same in numbers. All differences are taken within a seed, and the interval is over seeds.
 
 # %%
-def at(table, name, number, metric):
+def at(table, name, metric, number):
     chosen = table[(table.play == name) & (table["round"] == number)]
     return chosen.set_index("seed")[metric]
 
 
+def gained(table, name, start=0, end=rounds):
+    return at(table, name, "win_rate", end) - at(table, name, "win_rate", start)
+
+
 def growth(table, name, metric="win_rate", start=0, end=rounds):
-    return nb.paired_gain(at(table, name, end, metric), at(table, name, start, metric))
+    return nb.paired_gain(at(table, name, metric, end), at(table, name, metric, start))
 
 
-def versus(table, one, other, metric="win_rate", number=rounds):
-    return nb.paired_gain(at(table, one, number, metric), at(table, other, number, metric))
-
-
-rows = [f"| {name} | {growth(grown, name)} | {growth(grown, name, start=rounds - 1)} | "
-        f"{growth(grown, name, 'correct')} |" for name in sizes(0)]  # fmt: skip
-table = "\n".join(["| | win rate, all rounds | ... last round alone | correct, all rounds |",
-                   "|---|---|---|---|", *rows])  # fmt: skip
+def versus(table, one, other, metric="win_rate"):
+    return nb.paired_gain(at(table, one, metric, rounds), at(table, other, metric, rounds))
 
 # %%
-few, mid, lots, _ = sizes(0)
-still = growth(grown, mid, start=rounds - 1).low > 0
-what = {name: growth(grown, mid, name) for name in ("correct", "tone")}
-tone_won = what["tone"].low > 0 and not what["correct"].low > 0
-Markdown(f"""{table}
+def growths(table, names, metrics):
+    """Changes since round 0: a row a self-play, a column a metric (column: label)."""
+    return pd.DataFrame({label: {name: growth(table, name, metric) for name in names}
+                         for metric, label in metrics.items()})  # fmt: skip
 
-**Rounds.** With {mid} the win rate after {rounds} rounds is
-{nb.seed_interval(at(grown, mid, rounds, "win_rate")):.3f}; the last round
-{"still adds" if still else "adds nothing that is clear of zero"}. By dice it does
-{"not " if not growth(grown, "dice as the judge").low > 0 else ""}grow: the gain is the judge's
-knowledge, not the training's noise. {mid} over dice: {versus(grown, mid, "dice as the judge")}.
 
-**Prompts.** {lots} over {mid}: {versus(grown, lots, mid)}; {mid} over {few}:
-{versus(grown, mid, few)}. More prompts are also more pairs and more updates.
+def gaps(table, pairs, metrics):
+    """Differences after the last round: a row a pair of self-plays, a column a metric."""
+    return pd.DataFrame({label: {f"{one} − {two}": versus(table, one, two, metric)
+                                 for one, two in pairs}
+                         for metric, label in metrics.items()})  # fmt: skip
 
-**What grew?** Tone {what["tone"]}; correct {what["correct"]}. {"The policy learned to say more "
-"kindly what it knows; facts that nobody asked about in training, self-play did not teach."
-if tone_won else "Look at both: the win rate counts them together."} {p.note}""")
+
+growths(grown, sizes(0), labels)
+
+# %%
+grew, facts, tone = (growth(grown, mid, metric) for metric in labels)
+taught = versus(grown, mid, "dice as the judge")
+steps = [growth(grown, mid, start=number - 1, end=number) for number in range(1, rounds + 1)]
+second = nb.paired_gain(gained(grown, mid, 1, 2), gained(grown, mid, 0, 1))
+eightfold = nb.paired_gain(gained(grown, lots), 8 * gained(grown, few))
+Markdown(f"""
+**The judge.** {mid} over dice: {taught}. {"So what is gained is the judge's knowledge, not an "
+"effect of training as such." if taught.low > 0 else "That the judge teaches is not shown."}
+
+**Rounds.** {mid}, round by round: {"; ".join(map(str, steps))}. Second minus first: {second}.
+
+**Prompts.** {lots} over {few}: {versus(grown, lots, few)}. The gain of {lots}, minus eight times
+that of {few}: {eightfold}. {"It is less than eightfold." if eightfold.high < 0 else "It is more "
+"than eightfold." if eightfold.low > 0 else "Eightfold is not ruled out."}
+
+**What grew?** Tone {tone}. Correct answers {facts}. {"The policy says more kindly what it knew "
+"before; facts that nobody asked about, it did not learn." if tone.low > 0 and not facts.low > 0
+else "Look at both: the win rate counts them together."} {p.note}""")
 
 # %% [markdown]
-# Is it the circle that helps, a better policy that writes better pairs? Or are more rounds only
-# more pairs? Each round adds some, so both grow together. But a large pool has as many pairs after
-# one round as a small one after two. The same win rates, drawn over **what was trained on**.
-# **Predict**: if the circle is what helps, which line lies higher: that of few prompts or of many?
+# ### Rounds, or only more pairs?
+# Each round adds pairs. So is it the circle that helps, a better policy that writes better answers?
+# Or would the first policy's answers have done as well? **Control**: all questions that were asked
+# in all rounds, as often as they were asked, go to the *first* policy at once, and $M_{AP}$ selects
+# 40% of its pairs. The same number of pairs, no circle. **Predict**: which policy is better?
 
 # %%
-fig, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-means = grown[grown["round"] > 0].groupby(["play", "round"], sort=False).mean().reset_index()
-sns.lineplot(means, x="trained_on", y="win_rate", hue="play", style="play", markers=True, ax=ax)
-ax.set(xlabel="pairs in the base set (a dot is a round)", ylabel="win rate against round 0")
-ax.axhline(0.5, color="0.45", linestyle="--", linewidth=1)
-ax.legend(title=None, frameon=False)
-ax.set_title(f"Rounds, or pairs? (means of {len(seeds)} seeds)");
+def rounds_of(name, seed):
+    """The rounds of a finished self-play, from its folder: nothing is played again."""
+    told = {"judge": world.reward, "rounds": rounds, **small, **played[name, seed]}
+    where = f"{folder.name}/{name} {seed}"
+    return list(selfplay.self_play(policy, folder=where, seed=seed, progress=False, **told))
+
+
+def no_circle(seed):
+    asked = [prompt for done in rounds_of(mid, seed)
+             for prompt in done.prompts.prompt[done.prompts.left_out == ""]]  # fmt: skip
+    return {"no circle": dict(prompts=asked, rewrite=None, rounds=1)}
+
+
+at_once = play(no_circle)
 
 # %%
-def at_equal_pairs(seed):
-    """Win rate of the large pool where it had as many pairs as the middle one after all rounds."""
-    many_pairs = grown[(grown.play == lots) & (grown.seed == seed)]
-    pairs = at(grown, mid, rounds, "trained_on")[seed]
-    return np.interp(pairs, many_pairs.trained_on, many_pairs.win_rate)
+def circle(metric):
+    """The circle's last round minus the one round without it."""
+    return nb.paired_gain(at(grown, mid, metric, rounds), at(at_once, "no circle", metric, 1))
 
 
-early = pd.Series({seed: at_equal_pairs(seed) for seed in seeds})
-circle = nb.paired_gain(at(grown, mid, rounds, "win_rate"), early)
-Markdown(f"""At equal pairs (between two rounds of {lots}, interpolated), {mid} after {rounds}
-rounds over {lots} after fewer: {circle}. {"More rounds are worth something beyond their pairs."
-if circle.low > 0 else "That rounds are worth more than the pairs they bring is not shown."}
+Markdown(f"""
+Trained on: {at(grown, mid, "trained_on", rounds).mean():.0f} pairs with the circle,
+{at(at_once, "no circle", "trained_on", 1).mean():.0f} without (means over seeds).
+
+Circle − no circle: win rate {circle("win_rate")}; tone {circle("tone")}; correct
+{circle("correct")}. {"Its own better answers teach more than the first policy's."
+if circle("win_rate").low > 0 else "The first policy's answers teach more." if
+circle("win_rate").high < 0 else "That rounds are worth more than their pairs is not shown."}
 {p.note}""")
 
 # %% [markdown]
@@ -329,209 +366,253 @@ if circle.low > 0 else "That rounds are worth more than the pairs they bring is 
 # - **M_AP**: the best 40% (as above);
 # - **random**: 40% by lot;
 # - **explicit only**: the 40% with the largest reward margin, equals by lot;
-# - **all**: every pair, four epochs: 2.5 times the examples and the updates;
+# - **all**: every pair, four epochs like the others: so 2.5 times the examples and the updates;
 # - **all, equal updates**: every pair, but as many updates as the others (1.6 epochs).
 #
-# At **equal examples** the first three train on 40% of each round's pairs, four times each. (Which
-# prompts are evolved is decided by $M_{AP}$ in all of them.) **Predict**: the order. In chapter 06
-# the selection also threw out wrong labels. How many wrong labels are there here?
+# The first three train on equally many pairs. (Which prompts are evolved is decided by $M_{AP}$ in
+# all of them.) In chapter 06 the selection could also throw out wrong labels, and this judge makes
+# none. So two more self-plays have a **noisy judge**: the truth with an error of the size that the
+# labels of `world.pairs` have. **Predict**: the order. Will $M_{AP}$ do more for the noisy judge?
 
 # %%
 from functools import partial
 
 
 def rules(seed):
-    everything = partial(selfplay.highest, share=1.0)
+    by_lot = dict(select=partial(selfplay.at_random, seed=seed))
+    everything = dict(select=partial(selfplay.highest, share=1.0))
+    noisy = dict(judge=world.Judge(noise=world.NOISE, seed=seed))
     return {
-        "random": dict(select=partial(selfplay.at_random, seed=seed)),
+        "random": by_lot,
         "explicit only": dict(select=partial(selfplay.highest, by="explicit_margin", seed=seed)),
-        "all": dict(select=everything),
-        "all, equal updates": dict(select=everything, epochs=0.4 * settings["epochs"]),
+        "all": everything,
+        "all, equal updates": dict(everything, epochs=0.4 * settings["epochs"]),
+        "M_AP for a noisy judge": noisy,
+        "random for a noisy judge": {**noisy, **by_lot},
     }
 
 
-played = grown[grown.play == middle]  # with M_AP: section 3
-selected = pd.concat([played.assign(play="M_AP"), play(rules)])
+selected = pd.concat([grown[grown.play == mid].assign(play="M_AP"), play(rules)])
 
 # %%
-fig, axes = plt.subplots(1, 3, figsize=(13, 3.4), sharey=True, layout="constrained")
-final = selected[selected["round"] == rounds].rename(columns={"play": "selection"})
-more = {"win_rate": "win rate", "correct": "share correct", "length": "length (tokens)"}
-for ax, (metric, label) in zip(axes, more.items()):
-    nb.plots.comparison(final, ax, metric=metric, xlabel=label)
-fig.suptitle(f"After {rounds} rounds: which pairs should join?");
+labels = {"win_rate": "win rate", "correct": "share correct", "length": "length (tokens)"}
+by_play = selected.groupby(["play", "seed"], sort=False)[[*labels, "reward"]]
+change = by_play.last() - by_play.first()  # rounds are in order
+fig, axes = plt.subplots(1, 3, figsize=(13, 3.6), sharey=True, layout="constrained")
+for ax, (metric, label) in zip(axes, labels.items()):
+    drawn = change.reset_index(names=["selection", "seed"])
+    nb.plots.comparison(drawn, ax, metric=metric, xlabel=f"change in {label}")
+    ax.axvline(0, color="0.6", linewidth=1, zorder=0)
 
 # %%
 rivals = ["random", "explicit only", "all", "all, equal updates"]
-rows = [" | ".join(["", f"M_AP − {other}", *(str(versus(selected, "M_AP", other, metric))
-                                             for metric in more), ""]).strip() for other in rivals]
-over_random = versus(selected, "M_AP", "random")
-verdict = ("it does better" if over_random.low > 0 else "it does worse" if over_random.high < 0
-           else "no difference is shown")  # fmt: skip
-longer = versus(selected, "M_AP", "random", "length")
-opinion = "A rule that reads log-probs per token has an opinion on length, wanted or not."
-opinion = opinion if longer.low * longer.high > 0 else ""
-head = ["| | win rate | correct | length (tokens) |", "|---|---|---|---|"]
-Markdown("\n".join([*head, *rows]) + f"""
+rows = [("M_AP", other) for other in rivals]
+rows += [("M_AP for a noisy judge", "random for a noisy judge")]
+found = gaps(selected, rows, labels)
+found
 
-$M_{{AP}}$ against random pairs of equal size: **{verdict}** here. A judge that is never wrong makes
-no wrong label, so there is none to throw out: the first half of what a selection did in chapter 06
-has no work to do. Length, $M_{{AP}}$ − random: {longer}. {opinion} {p.note}""")
+# %%
+noisy = [done.pairs for seed in seeds for done in rounds_of("random for a noisy judge", seed)]
+share = np.mean([world.reward(prompt, chosen) < world.reward(prompt, rejected)
+                 for prompt, chosen, rejected in pd.concat(noisy)[shown].to_numpy()])  # fmt: skip
+given = world.pairs(p.pick(quick=96, full=3200))["flipped"]
+over_random, for_noisy = found["win rate"].iloc[[0, -1]]
+worth = {"above zero": "does better", "below zero": "does worse"}
+in_06 = 0.03  # M_AP − random, win rate at equal examples, about
+clear = [f"{row} ({label})" for label in ("win rate", "share correct")
+         for row, gain in found[label].items() if gain.low * gain.high > 0]  # fmt: skip
+Markdown(f"""
+**M_AP against random pairs**, win rate: {worth.get(over_random.verdict, "no difference is shown")}.
+A gain like chapter 06's (about {in_06:+}) is {"ruled out" if over_random.high < in_06 else
+"not ruled out"} here. With the noisy judge: {worth.get(for_noisy.verdict, "no difference is "
+"shown")}, {for_noisy}. Is that because self-play leaves little to throw out? The noisy judge gets
+{share:.1%} of its pairs wrong; of `world.pairs`, with the same noise, {np.mean(given):.1%} are.
+
+**Clear of zero**, length apart: {"; ".join(clear) or "none"}. (Of {found.size} such intervals about
+{found.size / 20:.0f} would miss zero by chance alone.)
+
+**Length**, M_AP − random: {found["length (tokens)"].iloc[0]}. A rule that reads log-probs per token
+may have an opinion on length: look for it in your data, too. {p.note}""")
 
 # %% [markdown]
 # ## 5 · What goes wrong when it goes wrong
-# A policy that learns from a judge finds what the judge pays for, not what you meant. Four judges
-# that are not the truth, in the same loop with the same prompts:
+# ### With the right judge: answers that break
+# Look at *all* in the picture above, seed by seed. **Predict**: where the win rate rises, is every
+# policy better?
+
+# %%
+fell = change[(change.win_rate > 0) & (change.correct < -0.05)].reset_index().play
+broken = {name: (fell == name).sum() for name in ["M_AP", *rules(0)]}
+display(change.loc["all"].round(3))
+Markdown("Seeds whose win rate rose while correctness fell by more than .05: " + "; ".join(
+    f"{name} {count} of {len(seeds)}" for name, count in broken.items()) + ".")
+
+# %% [markdown]
+# (The .05 was chosen after seeing them.) The column `reward` weighs each answer by how good it is:
+# compare it with the win rate. What does the policy say that lost most?
+
+# %%
+lost_most = int(change.correct["all"].idxmin())
+who = {"before": policy, "after": rounds_of("all", lost_most)[-1].policy}
+ask = list(dict.fromkeys(test))  # each fact once
+heard = pd.DataFrame({when: nb.sample(one, ask, seed=5, temperature=0.7, max_new_tokens=24,
+                                      progress=False) for when, one in who.items()})  # fmt: skip
+right = heard.apply(lambda said: [world.grade(*row).correct for row in zip(ask, said)])
+lost = heard.assign(prompt=ask)[right.before & ~right.after].set_index("prompt")
+display(lost.head(5))
+truth = dict(zip(world.facts().prompt, world.facts().answer))
+named = [truth[prompt] in said.split() for prompt, said in lost.after.items()]
+print(f"right before, wrong after: {len(lost)} of {len(ask)}; still with the animal: {sum(named)}")
+
+# %% [markdown]
+# An answer that still names the animal counts as wrong when something else broke: the truth knows
+# the phrase "sure thing .", but not "sure sure thing .". And a win rate counts *how often* an
+# answer is better, not *by how much*: many small wins in tone can pay for answers that broke. The
+# mean reward weighs them, and the texts show them. Look at both.
 #
-# - **noisy**: the truth with an error of the size that the labels of `world.pairs` have;
+# ### With a wrong judge
+# A policy that learns from a judge finds what the judge pays for, not what you meant. Three judges
+# that are not the truth, in the same loop ($M_{AP}$ selects) with the same prompts:
+#
 # - **kind tone only**: pays for tone and manner, and does not know the facts;
-# - **learned**: a reward model, trained on 800 noisy pairs as in chapter 05;
+# - **learned**: a reward model, trained on noisy pairs as in chapter 05, for each seed another one;
 # - **counts words**: the more, the better.
 #
-# Each is scored twice after each round: by itself, and by the truth. **Predict**, for each: will
-# its own reward rise? Will the true one? And which of them would you have caught by looking at the
-# win rate alone?
+# Each policy is scored twice after each round: by its own judge, and by the truth. **Predict**, for
+# each: will its own reward rise? Will the true one? Which of them would the win rate have caught?
 
 # %%
-counts_words, kind = world.Judge(0, 0, 0, per_word=1), world.Judge(correct=0)
 learning = dict(learning_rate=1e-3, epochs=3, progress=False)
+labelled = {seed: world.pairs(p.pick(quick=96, full=800), seed=500 + seed) for seed in seeds}
+jobs = {seed: partial(nb.train_reward_model, policy, labelled[seed], seed=seed, **learning)
+        for seed in seeds}  # fmt: skip
+models = {seed: run.reward_model for seed, run in nb.at_once(jobs, p.workers).items()}
 
 
-def learned(seed):
-    others = world.pairs(p.pick(quick=96, full=800), seed=500 + seed)
-    return nb.train_reward_model(policy, others, seed=seed, **learning).reward_model
-
-
-models = {seed: learned(seed) for seed in seeds}
-
-# %%
 def judges(seed):
     return {
-        "noisy": dict(judge=world.Judge(noise=world.NOISE, seed=seed)),
-        "kind tone only": dict(judge=kind),
+        "kind tone only": dict(judge=world.Judge(correct=0)),
         "learned": dict(judge=models[seed]),
-        "counts words": dict(judge=counts_words),
+        "counts words": dict(judge=world.Judge(0, 0, 0, per_word=1)),
     }
 
 
-judged = pd.concat([played.assign(play="the truth"), play(judges)]).reset_index(drop=True)
+judged = pd.concat([grown[grown.play == mid].assign(play="the truth"), play(judges)])
 
 # %% [markdown]
-# Each judge has its own units. To draw them together, what a judge says is given as the change
-# since round 0, in standard deviations of what it says of the policy's first answers.
+# Each judge has its own units, and so has each seed's reward model. To draw them together, what a
+# judge says is divided by the standard deviation (sd) of what it says of the first policy's
+# answers.
 
 # %%
-first_answers = nb.sample(policy, test, seed=1, temperature=0.7, max_new_tokens=24, progress=False)
-who = {"the truth": world.reward, **{n: more["judge"] for n, more in judges(seeds[0]).items()}}
-spread = {name: nb.evaluate.rewards(of, test, first_answers).std() for name, of in who.items()}
-key = ["play", "seed"]
-start = judged[judged["round"] == 0].set_index(key)[["judged", "reward"]]
-judged = judged.join(start.add_suffix("_before"), on=key)
-judged["own"] = (judged.judged - judged.judged_before) / judged.play.map(spread)
-judged["true"] = (judged.reward - judged.reward_before) / spread["the truth"]
-assert np.allclose(judged.own[judged.play == "the truth"], judged.true[judged.play == "the truth"])
+answers = nb.sample(policy, test, seed=1, temperature=0.7, max_new_tokens=24, progress=False)
+
+
+def scale(name, seed):
+    judge = world.reward if name == "the truth" else judges(seed)[name]["judge"]
+    return nb.evaluate.rewards(judge, test, answers).std()
+
+
+names = ["the truth", *judges(seeds[0])]
+scales = {(name, seed): scale(name, seed) for name in names for seed in seeds}
+judged["own"] = judged.judged / [scales[key] for key in zip(judged.play, judged.seed)]
+judged["true"] = judged.reward / scales["the truth", seeds[0]]
 
 # %% tags=["picture"]
-hacks = {"own": "rise by its own judge (sd)", "true": "rise by the truth (sd)",
+views = {"own": "reward by its own judge (sd)", "true": "reward by the truth (sd)",
          "correct": "share correct"}  # fmt: skip
-over_rounds(judged, hacks, "Self-play believes its judge")
+over_rounds(judged, views, "Self-play believes its judge")
 
 # %% [markdown]
-# On the left all is well with every judge, and the left is all that a circle sees of itself. That
-# is **reward hacking**: not a fault of the policy, which does what it is paid for.
+# The left panel is all that a circle sees of itself. A judge whose own reward rises while the truth
+# falls was **hacked**: not a fault of the policy, which does what it is paid for. First the changes
+# since round 0, then each wrong judge against the truth as judge.
 
 # %%
-names = list(judges(seeds[0]))
-rows = [f"| {name} | {growth(judged, name, 'own')} | {growth(judged, name, 'true')} | "
-        f"{growth(judged, name, 'win_rate')} | {growth(judged, name, 'correct')} |"
-        for name in ["the truth", *names]]  # fmt: skip
-head = "| judge | by itself (sd) | by the truth (sd) | win rate | correct |\n|---|---|---|---|---|"
-hacked = [n for n in names if growth(judged, n, "own").low > 0 > growth(judged, n, "true").high]
-blind = [n for n in names if growth(judged, n, "correct").high < 0 < growth(judged, n).low]
-Markdown("\n".join([head, *rows]) + f"""
+wrong, views = names[1:], {**views, "win_rate": "win rate"}
+display(growths(judged, names, views))
+del views["own"]  # each in its own units: no difference between judges
+display(gaps(judged, [(name, "the truth") for name in wrong], views))
+rise = {name: growth(judged, name, "own") for name in names}
+hacked = [name for name in wrong if rise[name].low > 0 > growth(judged, name, "true").high]
+caught = [name for name in hacked if growth(judged, name).high < 0]
+fastest = max(rise, key=lambda name: rise[name].value)
+kind = versus(judged, "kind tone only", "the truth")
+Markdown(f"""
+**Hacked**, clear of zero: {", ".join(hacked) or "none"}. Of these the win rate by the truth fell
+too: {", ".join(caught) or "none"}. The judge whose own reward rose fastest: {fastest}.
 
-**Hacked** (its own reward rises, the truth falls): {", ".join(hacked) or "none, clear of zero"}.
-**Hidden** (the win rate rises, and fewer answers are correct): {", ".join(blind) or "none, clear "
-"of zero"}. Correct, kind tone only minus the truth as the judge:
-{versus(judged, "kind tone only", "the truth", "correct")}; learned minus the truth:
-{versus(judged, "learned", "the truth", "correct")}; noisy minus the truth:
-{versus(judged, "noisy", "the truth", "correct")}. A win rate is one number for all that the truth
-pays for: what it hides, a second measure shows. {p.note}""")
+**Without facts.** {"The judge that knows no facts gave a *higher* win rate than the truth. All "
+"its pairs teach tone, which may be why; we did not test it." if kind.low > 0 else "That the judge "
+"without facts gives a higher win rate than the truth is not shown."}
+{p.note}""")
 
 # %% [markdown]
-# ### What it sounds like
-# The same questions, before and after, with the judge that counts words:
-
-# %%
-def after(name, seed=seeds[0]):
-    """The policy after the last round, from its folder: nothing is played again."""
-    where, more = f"{folder.name}/{name} {seed}", {**pool(many, seed), **judges(seed).get(name, {})}
-    told = {"judge": world.reward, "progress": False, **small, **more}
-    return list(selfplay.self_play(policy, folder=where, rounds=rounds, seed=seed, **told))
-
-
-example = test[:4]
-talk = {"before": policy, **{name: after(name)[-1].policy for name in (middle, "counts words")}}
-heard = {name: nb.sample(who, example, seed=5, temperature=0.7, max_new_tokens=24, progress=False)
-         for name, who in talk.items()}  # fmt: skip
-pd.DataFrame(heard, index=example).rename(columns={middle: "judge: the truth"})
-
-# %% [markdown]
-# ### Length, and fewer and fewer different answers
-# Two more things to watch. **Length**: answers that creep longer (or shorter) round by round
-# although nobody asked. **Mode collapse**: a policy that learns from its own favourites says fewer
-# and fewer different things; then all five answers are alike, there is no best and no worst, and
-# the data run dry. `distinct` is the share of test answers that do not repeat another one to the
-# same prompt (each is asked three times). **Predict**: does the perfect judge protect from
-# collapse?
-
-# %%
-watch = {"length": "length (tokens)", "distinct": "share of distinct answers"}
-over_rounds(judged, watch, "Length and diversity")
-
-# %%
-def fewer(name):
-    """Prompts that gave no pair, share of those asked in the last round."""
-    last = judged[(judged.play == name) & (judged["round"] == rounds)]
-    return 1 - last.pairs.sum() / last.asked.sum()
-
-# %%
-rows = [f"| {name} | {growth(judged, name, 'length')} | {growth(judged, name, 'distinct')} | "
-        f"{fewer(name):.1%} |" for name in ["the truth", *names]]  # fmt: skip
-falls = growth(judged, "the truth", "distinct").high < 0
-Markdown("\n".join(["| judge | length (tokens) | distinct answers | prompts without a pair |",
-                    "|---|---|---|---|", *rows]) + f"""
-
-{"**Diversity falls with the true judge, too**: a right reward is no protection. It is what "
-"learning from one's favourites does." if falls else "With the true judge no loss of diversity is "
-"shown."} {p.note}""")
+# Can one hear what a judge pays for? Answers to the *training* prompts, one seed: the share with
+# the kindest opening, and with the rudest, which has the most words.
 
 # %%
 openings = {"kindest": "happy to help !", "rudest": "ugh , go away ."}
-rows = {}
-for name in (middle, "kind tone only", "counts words"):
-    for done in after(name):
-        said = done.answers.response.str
-        rows[done.number, name] = {how: said.startswith(text).mean()
-                                   for how, text in openings.items()}  # fmt: skip
-table = pd.DataFrame(rows).T.unstack().rename(columns={middle: "the truth"}).rename_axis("round")
-table.map("{:.0%}".format)
+heard = {}
+for name in (mid, "kind tone only", "counts words"):
+    for done in rounds_of(name, seeds[0]):
+        said, when = done.answers.response.str, f"after round {done.number - 1}"
+        for how, text in openings.items():
+            heard.setdefault((name, how), {})[when] = said.startswith(text).mean()
+pd.DataFrame(heard).T.rename({mid: "the truth"}).map("{:.0%}".format)
 
 # %% [markdown]
-# These are its answers to *training* prompts at the beginning of each round, one seed: the share
-# with the kindest and with the rudest opening. The rudest one has the most words.
-#
+# ### Length, and fewer different answers
+# Two more things are often watched. **Length**: answers that creep longer (or shorter) although
+# nobody asked. **Mode collapse**: a policy that learns from its own favourites says fewer and fewer
+# different things, until all five answers are alike and give no pair. `distinct` is the share of
+# test answers that do not repeat another one to the same prompt. **Predict**: do they ring for the
+# wrong judges only?
+
+# %%
+others = [grown[grown.play == "dice as the judge"],
+          selected[selected.play == "random"].assign(play="the truth, random pairs")]  # fmt: skip
+watched = pd.concat([judged, *others])
+watch = {"length": "length (tokens)", "distinct": "distinct answers"}
+rows = watched.play.unique()
+display(growths(watched, rows, watch))
+gaps(watched, [(name, "the truth") for name in rows[1:]], watch)
+
+# %%
+shorter, less = (growth(watched, "the truth", metric) for metric in watch)
+by_lot = growth(watched, "the truth, random pairs", "length")
+less_than_dice = versus(watched, "the truth", "dice as the judge", "distinct")
+final = watched[watched["round"] == rounds].groupby("play")[["pairs", "asked"]].sum()
+dry = (1 - final.pairs / final.asked).max()
+apart = [name for name in wrong if versus(watched, name, "the truth", "distinct").verdict
+         in ("above zero", "below zero")]  # fmt: skip
+Markdown(f"""
+**Length.** With the truth: {shorter}; with the truth and random pairs: {by_lot}.
+{"It is the selection by M_AP that shortens the answers, not the judge." if shorter.high < 0 and
+not by_lot.high < 0 else ""} All judges here select by M_AP: compare with the truth, not with zero.
+
+**Different answers.** With the truth: {less}; the truth minus dice: {less_than_dice}.
+{"A right reward is no protection: learning from one's favourites costs variety, more than dice "
+"do." if less.high < 0 and less_than_dice.high < 0 else "More than dice lose is not shown."}
+Wrong judges whose variety differs from the truth's: {", ".join(apart) or "none"}. Is it a collapse?
+In the last round at most {dry:.1%} of the prompts gave no pair (largest of the rows above).
+{p.note}""")
+
+# %% [markdown]
 # ## 6 · When this misleads
-# - **The judge is the ceiling, and the trap.** Hold one measure out of the loop that it never sees
-#   (here: correctness), and stop when it falls, whatever the judge says.
+# - **The judge is the trap.** Keep one measure that it never sees, and read texts. But know what
+#   your measure hides: a win rate hides by how much, correctness hides tone.
 # - **A test by the judge that trained it** shows the left panel only.
-# - **Growing is not learning facts.** Answers get better where the policy could have given the
-#   better one before: best of five already knew it.
-# - **More rounds are more data and more updates.** Compare at equal pairs before you credit the
-#   circle.
-# - **Equal examples, equal updates**: "all" wins or loses by which of them you hold fixed.
-# - **Intervals are over prompts and seeds**; test facts, starting weights and world are the same in
-#   all.
+# - **Growing is not learning facts**: the test asks about facts that no prompt asked for.
+# - **More rounds are more pairs and more updates.** Compare with one round of the same size before
+#   you credit the circle.
+# - **What is held fixed?** "All" has 2.5 times the updates of the others, or as many and fewer
+#   epochs; these are two different questions.
+# - **No control here** for evolving the prompts, nor for choosing by $M_{AP}$ which ones: all
+#   self-plays in the loop do both.
+# - **Intervals are over seeds** (starting prompts, sampling, training). Test facts, starting
+#   weights and world are the same in all. And where runs fall into two groups, sound and broken, a
+#   mean with an interval describes neither.
 #
 # ## 7 · Exercises
 # Write the body of each function, then run the check below it.
@@ -615,49 +696,49 @@ nb.exercises.check_hacked_round(my_hacked_round)
 
 # %% [markdown]
 # ## 8 · The paper said, we measured
-# Differences within seeds after the last round, 95% interval.
+# Win rates unless another measure is named; differences within seeds after the last round, 95%
+# interval. The paper's claims are those of its abstract; "offline" means on given pairs, as in
+# chapter 06.
 
 # %%
-sink = [name for name in names if name in hacked or name in blind]
 Markdown(f"""
 | the paper said | we measured ({len(seeds)} seeds, {rounds} rounds) |
 |---|---|
-| self-play with it improves over rounds [P] | win rate \
-{growth(grown, mid)}; last round {growth(grown, mid, start=rounds - 1)}; dice as the judge \
-{growth(grown, "dice as the judge")} |
-| *not asked*: are rounds more than their pairs? | at equal pairs {circle} |
-| more self-made data help [P] | {lots} − {few}: \
-{versus(grown, lots, few)} |
-| selecting by $M_{{AP}}$ beats random pairs [P; here ?] | {versus(selected, "M_AP", "random")} |
-| ... and the reward margin alone [P] | {versus(selected, "M_AP", "explicit only")} |
-| the best 40% serve as well as all [?] | equal examples {versus(selected, "M_AP", "all")}; equal \
-updates {versus(selected, "M_AP", "all, equal updates")} |
-| *not asked*: with a wrong judge | worse in truth or correctness, clear of zero: \
-{", ".join(sink) or "none"} |
-| *not asked*: diversity | distinct answers, true judge {growth(judged, "the truth", "distinct")} |
+| self-play improves with iterations [P] | {grew}; last round {steps[-1]} |
+| *not asked*: dice as the judge | {growth(grown, "dice as the judge")} |
+| *not asked*: the same pairs without the circle | circle − no circle {circle("win_rate")} |
+| improves with more data [P] | {lots} − {few}: {versus(grown, lots, few)} |
+| $M_{{AP}}$ beats other metrics [P, offline]; random pairs | {over_random} |
+| ... and the reward margin alone [P, offline] | {versus(selected, "M_AP", "explicit only")} |
+| *not asked*: $M_{{AP}}$ − all, equal epochs | {versus(selected, "M_AP", "all")} |
+| *not asked*: $M_{{AP}}$ − all, equal updates | {versus(selected, "M_AP", "all, equal updates")} |
+| *not asked*: broken answers with the right judge | "all": {broken["all"]} of {len(seeds)} \
+seeds; M_AP: {broken["M_AP"]} |
+| *not asked*: hacked judges | {", ".join(hacked) or "none"} |
+| *not asked*: different answers | distinct, true judge {less} |
 
 {p.note}""")
 
 # %% [markdown]
-# **Differences from the paper.** There a reward model with billions of parameters judges free text,
-# and language models judge the result; here the truth can be looked up, so that judge and test can
-# be told apart. There the policy rewrites the prompts itself; ours cannot, and the world has only
-# 384 facts to ask for, so a large pool has few neighbours left to evolve. Training follows SimPO
-# there [R]; here it is DPO, four epochs, from the first policy in every round [?]. Pool sizes there
-# are in the thousands.
+# **Differences from the paper.** There a reward model judges free text [R]; here the truth can be
+# looked up, so that judge and test can be told apart. There the policy rewrites the prompts itself
+# [R]; ours cannot, and the world has few facts to ask for, so a large pool has few neighbours left
+# to evolve. The implicit margin is SimPO's, without a reference [R]; training here is DPO, four
+# epochs, from the first policy in every round [?].
 #
 # ## In this chapter we saw
 # - a round of evolve-then-select, every step by hand and equal to the library's;
-# - a policy that gets better at its judge's taste from nothing but its own answers, and dice that
-#   teach nothing;
-# - that the judge decides what is learned, while the selection decides less than one may hope;
-# - that a wrong judge's reward rises like a right one's, so that only a measure from outside the
-#   circle tells them apart;
-# - length and diversity as two cheap alarms.
+# - self-play against three controls: dice as the judge, random pairs, and the same questions
+#   without the circle;
+# - that a win rate can rise while answers break, or while the judge knows no facts: look at a second
+#   measure and at the texts;
+# - that its own reward does not tell a wrong judge from a right one, and that length and variety can
+#   move with the right judge, too: compare with a control, not with zero.
 #
 # **Next**: your own data and model, where the judge is a reward model and a round takes hours.
 #
-# **References.** Evolve-then-select: Huang et al., ICML 2025,
+# **References.** Evolve-then-select: Huang et al., *Larger or Smaller Reward Margins to Select
+# Preferences for LLM Alignment?*, ICML 2025,
 # [2503.01864](https://arxiv.org/abs/2503.01864), code at
 # [Hesse73/Alignment-Potential-Metric](https://github.com/Hesse73/Alignment-Potential-Metric).
 # Reward over-optimisation: Gao et al., [2210.10760](https://arxiv.org/abs/2210.10760).
