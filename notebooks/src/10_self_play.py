@@ -162,11 +162,11 @@ small = dict(rewrite=world.rewrite, sampling=dict(max_new_tokens=16), **settings
 where = f"{folder.name}/eight"
 first = next(selfplay.self_play(policy, eight, world.reward, where, progress=False, **small))
 
-shown = ["prompt", "chosen", "rejected"]
-assert by_hand[shown].to_numpy().tolist() == first.pairs[shown].to_numpy().tolist()
+texts = ["prompt", "chosen", "rejected"]
+assert by_hand[texts].to_numpy().tolist() == first.pairs[texts].to_numpy().tolist()
 assert np.allclose(by_hand.M_AP, first.pairs.alignment_potential, atol=1e-3)
 assert set(keep) == set(first.base["prompt"])
-first.pairs[[*shown, "evolved", "alignment_potential", "selected"]].round(2)
+first.pairs[[*texts, "evolved", "alignment_potential", "selected"]].round(2)
 
 # %% [markdown]
 # After each round a copy of the *first* policy is trained on everything selected so far. (That this
@@ -316,16 +316,17 @@ Markdown(f"""
 that of {few}: {eightfold}. {"It is less than eightfold." if eightfold.high < 0 else "It is more "
 "than eightfold." if eightfold.low > 0 else "Eightfold is not ruled out."}
 
-**What grew?** Tone {tone}. Correct answers {facts}. {"The policy says more kindly what it knew "
-"before; facts that nobody asked about, it did not learn." if tone.low > 0 and not facts.low > 0
+**What grew?** Tone {tone}. Correct answers {facts}. {"It says more kindly what it knew; that it "
+"learned facts that nobody asked about is not shown." if tone.low > 0 and not facts.low > 0
 else "Look at both: the win rate counts them together."} {p.note}""")
 
 # %% [markdown]
 # ### Rounds, or only more pairs?
 # Each round adds pairs. So is it the circle that helps, a better policy that writes better answers?
 # Or would the first policy's answers have done as well? **Control**: all questions that were asked
-# in all rounds, as often as they were asked, go to the *first* policy at once, and $M_{AP}$ selects
-# 40% of its pairs. The same number of pairs, no circle. **Predict**: which policy is better?
+# in all rounds, as often as they were asked (the evolved ones, too), go to the *first* policy at
+# once, and $M_{AP}$ selects 40% of its pairs. As many pairs, no circle. **Predict**: which policy
+# is better?
 
 # %%
 def rounds_of(name, seed):
@@ -393,16 +394,18 @@ def rules(seed):
 
 
 selected = pd.concat([grown[grown.play == mid].assign(play="M_AP"), play(rules)])
+shown = ["win_rate", "reward", "correct", "distinct", "length"]
+by_play = selected.groupby(["play", "seed"], sort=False)[shown]
+change = by_play.last() - by_play.first()  # rounds are in order
 
 # %%
 labels = {"win_rate": "win rate", "correct": "share correct", "length": "length (tokens)"}
-by_play = selected.groupby(["play", "seed"], sort=False)[[*labels, "reward"]]
-change = by_play.last() - by_play.first()  # rounds are in order
+drawn = change.reset_index(names=["selection", "seed"])
 fig, axes = plt.subplots(1, 3, figsize=(13, 3.6), sharey=True, layout="constrained")
 for ax, (metric, label) in zip(axes, labels.items()):
-    drawn = change.reset_index(names=["selection", "seed"])
     nb.plots.comparison(drawn, ax, metric=metric, xlabel=f"change in {label}")
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
+fig.suptitle(f"After {rounds} rounds: which pairs should join?");
 
 # %%
 rivals = ["random", "explicit only", "all", "all, equal updates"]
@@ -414,7 +417,7 @@ found
 # %%
 noisy = [done.pairs for seed in seeds for done in rounds_of("random for a noisy judge", seed)]
 share = np.mean([world.reward(prompt, chosen) < world.reward(prompt, rejected)
-                 for prompt, chosen, rejected in pd.concat(noisy)[shown].to_numpy()])  # fmt: skip
+                 for prompt, chosen, rejected in pd.concat(noisy)[texts].to_numpy()])  # fmt: skip
 given = world.pairs(p.pick(quick=96, full=3200))["flipped"]
 over_random, for_noisy = found["win rate"].iloc[[0, -1]]
 worth = {"above zero": "does better", "below zero": "does worse"}
@@ -424,9 +427,9 @@ clear = [f"{row} ({label})" for label in ("win rate", "share correct")
 Markdown(f"""
 **M_AP against random pairs**, win rate: {worth.get(over_random.verdict, "no difference is shown")}.
 A gain like chapter 06's (about {in_06:+}) is {"ruled out" if over_random.high < in_06 else
-"not ruled out"} here. With the noisy judge: {worth.get(for_noisy.verdict, "no difference is "
-"shown")}, {for_noisy}. Is that because self-play leaves little to throw out? The noisy judge gets
-{share:.1%} of its pairs wrong; of `world.pairs`, with the same noise, {np.mean(given):.1%} are.
+"not ruled out"} here. With the noisy judge, M_AP − random: {for_noisy}. Of that judge's pairs
+{share:.1%} have a wrong label (random's self-play); of `world.pairs`, with the same noise,
+{np.mean(given):.1%}. Whether this, or the judge's being right, is the reason, we did not test.
 
 **Clear of zero**, length apart: {"; ".join(clear) or "none"}. (Of {found.size} such intervals about
 {found.size / 20:.0f} would miss zero by chance alone.)
@@ -444,8 +447,10 @@ may have an opinion on length: look for it in your data, too. {p.note}""")
 fell = change[(change.win_rate > 0) & (change.correct < -0.05)].reset_index().play
 broken = {name: (fell == name).sum() for name in ["M_AP", *rules(0)]}
 display(change.loc["all"].round(3))
+worst = (at(grown, lots, "correct", rounds) - at(grown, lots, "correct", 0)).min()
 Markdown("Seeds whose win rate rose while correctness fell by more than .05: " + "; ".join(
-    f"{name} {count} of {len(seeds)}" for name, count in broken.items()) + ".")
+    f"{name} {count} of {len(seeds)}" for name, count in broken.items())
+    + f". Worst change in correctness of a seed with {lots} (section 3): {worst:+.3f}.")
 
 # %% [markdown]
 # (The .05 was chosen after seeing them.) The column `reward` weighs each answer by how good it is:
@@ -544,7 +549,8 @@ too: {", ".join(caught) or "none"}. The judge whose own reward rose fastest: {fa
 
 **Without facts.** {"The judge that knows no facts gave a *higher* win rate than the truth. All "
 "its pairs teach tone, which may be why; we did not test it." if kind.low > 0 else "That the judge "
-"without facts gives a higher win rate than the truth is not shown."}
+"without facts gives a higher win rate than the truth is not shown."} In mean reward, by how much
+rather than how often: {versus(judged, "kind tone only", "the truth", "true")}.
 {p.note}""")
 
 # %% [markdown]
@@ -588,7 +594,7 @@ apart = [name for name in wrong if versus(watched, name, "the truth", "distinct"
          in ("above zero", "below zero")]  # fmt: skip
 Markdown(f"""
 **Length.** With the truth: {shorter}; with the truth and random pairs: {by_lot}.
-{"It is the selection by M_AP that shortens the answers, not the judge." if shorter.high < 0 and
+{"So under the true judge it is the selection by M_AP that shortens." if shorter.high < 0 and
 not by_lot.high < 0 else ""} All judges here select by M_AP: compare with the truth, not with zero.
 
 **Different answers.** With the truth: {less}; the truth minus dice: {less_than_dice}.
@@ -708,8 +714,9 @@ Markdown(f"""
 | *not asked*: dice as the judge | {growth(grown, "dice as the judge")} |
 | *not asked*: the same pairs without the circle | circle − no circle {circle("win_rate")} |
 | improves with more data [P] | {lots} − {few}: {versus(grown, lots, few)} |
-| $M_{{AP}}$ beats other metrics [P, offline]; random pairs | {over_random} |
-| ... and the reward margin alone [P, offline] | {versus(selected, "M_AP", "explicit only")} |
+| $M_{{AP}}$ beats the other metrics [P, offline]: reward margin | \
+{versus(selected, "M_AP", "explicit only")} |
+| ... random pairs [?] | {over_random} |
 | *not asked*: $M_{{AP}}$ − all, equal epochs | {versus(selected, "M_AP", "all")} |
 | *not asked*: $M_{{AP}}$ − all, equal updates | {versus(selected, "M_AP", "all, equal updates")} |
 | *not asked*: broken answers with the right judge | "all": {broken["all"]} of {len(seeds)} \
@@ -730,10 +737,10 @@ seeds; M_AP: {broken["M_AP"]} |
 # - a round of evolve-then-select, every step by hand and equal to the library's;
 # - self-play against three controls: dice as the judge, random pairs, and the same questions
 #   without the circle;
-# - that a win rate can rise while answers break, or while the judge knows no facts: look at a second
-#   measure and at the texts;
-# - that its own reward does not tell a wrong judge from a right one, and that length and variety can
-#   move with the right judge, too: compare with a control, not with zero.
+# - that a win rate can rise while answers break, or while the judge knows no facts: look at a
+#   second measure and at the texts;
+# - that its own reward does not tell a wrong judge from a right one, and that length and variety
+#   can move with the right judge, too: compare with a control, not with zero.
 #
 # **Next**: your own data and model, where the judge is a reward model and a round takes hours.
 #
