@@ -421,6 +421,8 @@ share = np.mean([world.reward(prompt, chosen) < world.reward(prompt, rejected)
 given = world.pairs(p.pick(quick=96, full=3200))["flipped"]
 over_random, for_noisy = found["win rate"].iloc[[0, -1]]
 worth = {"above zero": "does better", "below zero": "does worse"}
+last = selected[selected["round"] == rounds].pivot(index="seed", columns="play", values="win_rate")
+true_gain, noisy_gain = (last[one] - last[two] for one, two in (rows[0], rows[-1]))
 in_06 = 0.03  # M_AP − random, win rate at equal examples, about
 clear = [f"{row} ({label})" for label in ("win rate", "share correct")
          for row, gain in found[label].items() if gain.low * gain.high > 0]  # fmt: skip
@@ -429,7 +431,8 @@ Markdown(f"""
 A gain like chapter 06's (about {in_06:+}) is {"ruled out" if over_random.high < in_06 else
 "not ruled out"} here. With the noisy judge, M_AP − random: {for_noisy}. Of that judge's pairs
 {share:.1%} have a wrong label (random's self-play); of `world.pairs`, with the same noise,
-{np.mean(given):.1%}. Whether this, or the judge's being right, is the reason, we did not test.
+{np.mean(given):.1%}. More for the noisy judge than for the truth? By
+{nb.paired_gain(noisy_gain, true_gain)}.
 
 **Clear of zero**, length apart: {"; ".join(clear) or "none"}. (Of {found.size} such intervals about
 {found.size / 20:.0f} would miss zero by chance alone.)
