@@ -132,7 +132,7 @@ def _told(policy: Policy, part) -> str:
         return repr([(key, _told(policy, part[key])) for key in sorted(part)])
     if isinstance(part, (list, tuple)):
         return repr([_told(policy, item) for item in part])
-    return repr(part)
+    return repr(part.item() if isinstance(part, np.generic) else part)  # NumPy's 3 is 3
 
 
 def _settings(config: dict) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
@@ -16,7 +17,7 @@ import torch
 from peft.helpers import rescale_adapter_scale
 
 from nbkit import logprobs
-from nbkit.cache import LogprobCache, hash_pair, hash_weights, write_whole
+from nbkit.cache import LogprobCache, hash_content, hash_pair, hash_weights, write_whole
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy, add_lora, load_policy
 from nbkit.tokens import TokenPair, tokenize_pairs
@@ -166,6 +167,13 @@ def test_adapter_on_off_scaled_and_swapped_do_not_share(tmp_path, pairs):
     assert len(differ) == 5, "each has its own numbers"
     again = score(policy, pairs.select([0]), tmp_path)["chosen_logp"].item()
     assert again == numbers["on"]
+
+
+def test_numpys_numbers_count_as_pythons():
+    told = hash_content(tiny.policy(), {"seed": 3, "rates": [0.5, True]})
+    numpys = {"seed": np.int64(3), "rates": [np.float64(0.5), np.bool_(True)]}
+    assert hash_content(tiny.policy(), numpys) == told
+    assert hash_content(tiny.policy(), {"seed": np.int64(4), "rates": [0.5, True]}) != told
 
 
 def test_a_trained_policy_and_its_saved_copy_share(tmp_path, pairs, counted):

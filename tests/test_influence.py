@@ -148,6 +148,17 @@ def test_tables_that_are_not_the_pairs_own_are_refused(case):
         scores.influence(policy, ref, pairs, validation, logps=stale, **how)
 
 
+def test_a_table_of_pairs_without_a_prompt():
+    """Of their responses the first token is not scored, in a table and here."""
+    policy, reference = tiny.policy("qwen2"), tiny.policy("qwen2", seed=1)
+    pairs = tiny.text_pairs(4).map(lambda row: {"prompt": ""})
+    ref = nb.response_logprobs(reference, pairs, progress=False)
+    found = scores.influence(policy, ref, pairs, pairs, progress=False)
+    pd.testing.assert_series_equal(
+        found, scores.influence(policy, reference, pairs, pairs, progress=False), rtol=1e-6
+    )
+
+
 @pytest.mark.filterwarnings("ignore:.*cannot be scored and are left out")
 def test_sets_of_which_nothing_is_left_are_refused(case):
     policy, reference, pairs, validation = case
