@@ -173,9 +173,6 @@ changes, too: Spearman with ours {spearman(half, learned):.2f} and {spearman(twi
 
 # %%
 from functools import partial
-from operator import call
-
-from nbkit.workers import run_jobs
 
 
 def training(policy, pairs, seed, follow=held_out, **options):
@@ -185,10 +182,9 @@ def training(policy, pairs, seed, follow=held_out, **options):
 
 
 def run_all(jobs):
-    """Their traces by name. `call(job)` starts a prepared run, in one of `p.workers` processes."""
-    names, calls = list(jobs), [(job,) for job in jobs.values()]
-    done = dict(run_jobs(call, calls, p.workers, desc="training, runs"))
-    return {name: done[number].trace for number, name in enumerate(names)}
+    """Their traces by name, in `p.workers` processes."""
+    runs = nb.at_once(jobs, p.workers, desc="training, runs")
+    return {name: run.trace for name, run in runs.items()}
 
 # %%
 seeds = range(p.pick(quick=2, full=5))

@@ -44,15 +44,13 @@ data = {seed: world.pairs(count, seed=seed) for seed in seeds}
 
 # %%
 from functools import partial
-from operator import call
-
-from nbkit.workers import run_jobs
 
 how = dict(learning_rate=1e-3, epochs=3, progress=False)  # as in chapter 05
 others = {seed: world.pairs(count, seed=500 + seed) for seed in seeds}
-jobs = [(partial(nb.train_reward_model, policy, others[seed], seed=seed, **how),) for seed in seeds]
-runs = run_jobs(call, jobs, p.workers, desc="reward models")  # `call(job)` starts one
-judges = {seeds[number]: run.reward_model for number, run in runs}
+jobs = {seed: partial(nb.train_reward_model, policy, others[seed], seed=seed, **how)
+        for seed in seeds}  # fmt: skip
+runs = nb.at_once(jobs, p.workers, desc="reward models")  # in `p.workers` processes
+judges = {seed: run.reward_model for seed, run in runs.items()}
 
 # %%
 before = {seed: nb.response_logprobs(policy, data[seed], progress=False) for seed in seeds}
@@ -481,13 +479,13 @@ set it. And scores of two pools cannot be merged: merge the margins, then score.
 
 # %%
 some = seeds[: p.pick(quick=1, full=3)]
-jobs = [(partial(nb.train_dpo, policy, data[seed], reference=before[seed], seed=seed,
-                 progress=False, **settings),) for seed in some]  # fmt: skip
-runs = {some[number]: run.policy for number, run in run_jobs(call, jobs, p.workers)}
+jobs = {seed: partial(nb.train_dpo, policy, data[seed], reference=before[seed], seed=seed,
+                      progress=False, **settings) for seed in some}  # fmt: skip
+warm = nb.at_once(jobs, p.workers)
 
 
 def warmed(seed):
-    after = nb.response_logprobs(runs[seed], data[seed], progress=False)
+    after = nb.response_logprobs(warm[seed].policy, data[seed], progress=False)
     margin = nb.scores.implicit_margin(after, before[seed], settings["beta"])
     potential = nb.scores.alignment_potential(both[seed][0], margin)
     return {"M_AP": map_top(seed), "warmed up": nb.select.top(potential, 0.4)}
