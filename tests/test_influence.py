@@ -312,7 +312,8 @@ def test_loss_difference_with_a_small_step_is_influence(case, table):
 @pytest.mark.parametrize("normalized", [False, True])
 def test_ches_by_hand(family, path, normalized):
     policy, pairs = tiny.policy(family), tiny.text_pairs(6)
-    found = scores.ches(policy, pairs, normalized=normalized, path=path, progress=False)
+    how = dict(normalized=normalized, path=path, budget=60, progress=False)  # several passes
+    found = scores.ches(policy, pairs, **how)
     expected = []
     for pair in nb.tokenize_pairs(policy.tokenizer, pairs):
         sides = []

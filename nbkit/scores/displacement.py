@@ -38,9 +38,7 @@ def ches(
         predict the response tokens, after the final norm); `attrs["left_out"]`.
     """
     token_pairs, left_out = tokenize(policy, pairs, max_length)
-    width = policy.causal_lm.get_input_embeddings().weight.shape[1]
-    sums = torch.zeros(2 * len(token_pairs), width, dtype=torch.float64)
-    counts = torch.zeros(2 * len(token_pairs), 1, dtype=torch.float64)
+    values = torch.zeros(len(token_pairs), dtype=torch.float64)
     with tqdm(
         total=len(token_pairs), unit=" pairs", desc=f"hidden states, {policy.name}", delay=1,
         disable=not progress,
@@ -48,13 +46,14 @@ def ches(
         for indices, owners, states in response_states(
             policy, token_pairs, path=path, budget=budget
         ):
-            sums.index_add_(0, owners, states.double().cpu())
-            counts.index_add_(0, owners, torch.ones(len(owners), 1, dtype=torch.float64))
+            sides, own = owners.unique(return_inverse=True)  # both sides of every pair, in order
+            sums = torch.zeros(len(sides), states.shape[1], dtype=torch.float64)
+            sums.index_add_(0, own, states.double().cpu())
+            if normalized:
+                sums /= own.bincount()[:, None]
+            chosen, rejected = sums[::2], sums[1::2]
+            values[sides[::2] // 2] = (chosen * rejected).sum(1) - (chosen * chosen).sum(1)
             bar.update(len(indices))
-    if normalized:
-        sums /= counts
-    chosen, rejected = sums.view(-1, 2, width).unbind(1)
-    values = (chosen * rejected).sum(1) - (chosen * chosen).sum(1)
     index = pd.Index([p.id for p in token_pairs], name="id")
     scores = pd.Series(values.numpy(), index=index, name="ches")
     scores.attrs["left_out"] = left_out
