@@ -111,7 +111,7 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
         for i in scored.pairs:
             pair = token_pairs[i]
             for n, (side, ids) in enumerate((("chosen", pair.chosen), ("rejected", pair.rejected))):
-                first = 0 if pair.prompt else 1
+                first = pair.first_scored
                 frames[2 * i + n] = pd.DataFrame(
                     dict(
                         id=pair.id,

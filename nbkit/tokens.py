@@ -30,6 +30,12 @@ class TokenPair:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
     @property
+    def first_scored(self) -> int:
+        """Position in both responses of the first token that is scored: after an empty prompt the
+        second one, since nothing predicts the first."""
+        return 0 if self.prompt else 1
+
+    @property
     def tokens(self) -> int:
         """Tokens of the packed pair: the prompt once, then both responses."""
         return len(self.prompt) + len(self.chosen) + len(self.rejected)

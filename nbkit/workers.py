@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from multiprocessing import connection, resource_tracker
 from multiprocessing.reduction import ForkingPickler
@@ -75,7 +76,7 @@ def run_jobs(
     else:
         _check_importable(function)
         for argument in (argument for job in jobs for argument in job):
-            check_workers(argument, workers)
+            _check_sendable(argument, workers)
         results = _run_in_workers(function, jobs, int(workers))
     return _with_bar(results, len(jobs), desc, progress)
 
@@ -132,6 +133,16 @@ def _with_bar(results, total, desc, progress):
             for numbered in results:
                 bar.update(1)
                 yield numbered
+
+
+def _check_sendable(argument, workers):
+    """Of a prepared call (a partial) its function and arguments; of others the device."""
+    if not isinstance(argument, partial):
+        check_workers(argument, workers)
+        return
+    _check_importable(argument.func)
+    for inner in (*argument.args, *argument.keywords.values()):
+        _check_sendable(inner, workers)
 
 
 def _check_importable(function):

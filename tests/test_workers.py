@@ -175,6 +175,8 @@ def test_functions_that_a_worker_cannot_import_are_refused():
         with pytest.raises(ValueError, match="must be importable.*use workers=1"):
             run_jobs(function, [()], 2)
         assert list(run_jobs(function, [()], 1)) == [(0, None)]
+        with pytest.raises(ValueError, match="must be importable.*use workers=1"):
+            nb.at_once({"a": partial(function)}, 2)
 
 
 def test_a_policy_on_another_device_is_refused():
@@ -186,6 +188,9 @@ def test_a_policy_on_another_device_is_refused():
         check_workers(away, 2)
     with pytest.raises(ValueError, match="'mine' is on meta"):
         run_jobs(work.score, [(policy, 0), (away, 0)], 2)
+    for prepared in (partial(work.score, away, 0), partial(work.score, policy=away, column=0)):
+        with pytest.raises(ValueError, match="'mine' is on meta"):
+            nb.at_once({"a": prepared}, 2)
 
 
 def test_jobs_are_tuples():

@@ -159,7 +159,8 @@ def _check(method, step, check, path, at_theta):
         raise ValueError(f"method={method!r}; expected 'auto' or one of {', '.join(METHODS)}.")
     if method == "forward" and at_theta is None:
         raise ValueError("method='forward' needs the log-probs at theta.")
-    if check < (method in ("auto", *STEP)):
+    least = 1 if method in ("auto", *STEP) else 0
+    if check < least:
         raise ValueError(f"check={check} with method={method!r}; a finite difference needs 1.")
     if step is not None and not step > 0:
         raise ValueError(f"step={step!r}; expected a number of nats above 0, or None.")

@@ -28,9 +28,7 @@ def choose(policy: Policy, parameters: str | Callable[[str], bool] | None = None
     if parameters is None:
         parameters = "lora" if active else "all"
     rules = {"all": lambda name: True, "lora": lambda name: _adapter(policy, name) is not None}
-    rule = parameters if callable(parameters) else None
-    if isinstance(parameters, str):
-        rule = rules.get(parameters)
+    rule = parameters if callable(parameters) else rules.get(str(parameters))
     if rule is None:
         raise ValueError(
             f"parameters={parameters!r}; expected 'all', 'lora', or a function name -> bool."

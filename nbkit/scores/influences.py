@@ -224,10 +224,9 @@ class _Pairs:
                 f"{absent[0]!r}); it must cover {covers}."
             )
         rows = table.loc[ids]
-        unscored = [0 if p.prompt else 1 for p in self.token_pairs]  # nothing predicts a first one
         for side in ("chosen", "rejected"):
-            counts = [len(getattr(p, side)) - n for p, n in zip(self.token_pairs, unscored)]
-            if other := [i for i, n, m in zip(ids, rows[f"{side}_tokens"], counts) if n != m]:
+            counts = [len(getattr(p, side)) - p.first_scored for p in self.token_pairs]
+            if other := rows.index[rows[f"{side}_tokens"] != counts].tolist():
                 raise ValueError(
                     f"The table {what!r} holds other texts under the ids of {len(other)} pairs "
                     f"(first: {other[0]!r}), or other tokens: {side}_tokens differ. Pairs and "
