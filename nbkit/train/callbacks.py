@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pandas as pd
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from nbkit.cache import write_whole
-from nbkit.logprobs import response_logprobs
+from nbkit.logprobs import logprob_table
 from nbkit.scores import implicit_margin, length_normalized_margin
 
 
@@ -40,28 +42,35 @@ class Progress(TrainerCallback):
 
 
 class Tracer(TrainerCallback):
-    """Scores the followed pairs before training, every so many steps and at the end. With a
-    folder, what is recorded is kept there, and a resumed run begins with it."""
+    """Scores the followed pairs before training, every so many steps and at the end, with the
+    weights rounded as they would be returned. With a folder, what is recorded is kept there, and a
+    resumed run begins with it."""
 
-    def __init__(self, learner, pairs, reference, beta, every, max_length, folder=None):
-        self.learner, self.pairs, self.reference = learner, pairs, reference
-        self.beta, self.every, self.max_length = beta, every, max_length
+    def __init__(self, learner, weights, token_pairs, reference, beta, every, folder=None):
+        self.learner, self.weights, self.token_pairs = learner, weights, token_pairs
+        self.reference, self.beta, self.every = reference, beta, every
         self.folder = folder
         self.tables = {}
 
     def record(self, step):
         if step in self.tables:
             return
-        table = response_logprobs(
-            self.learner, self.pairs, max_length=self.max_length, progress=False
-        )
+        with self.weights.rounded():
+            table = logprob_table(self.learner, self.token_pairs, progress=False)
         if self.reference is None:
             margin = length_normalized_margin(table, self.beta)
         else:
             margin = implicit_margin(table, self.reference, self.beta)
         self.tables[step] = table[["chosen_logp", "rejected_logp"]].assign(margin=margin)
         if self.folder:
-            write_whole(self.tables[step], self.folder / f"trace-{step}.parquet")
+            try:
+                write_whole(self.tables[step], self.folder / f"trace-{step}.parquet")
+            except OSError as error:
+                warnings.warn(
+                    f"The trace of step {step} could not be written to {self.folder} ({error}); "
+                    "the training goes on.",
+                    stacklevel=2,
+                )
 
     def on_train_begin(self, args, state, control, **kwargs):
         if self.folder:
