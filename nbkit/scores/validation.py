@@ -11,10 +11,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nbkit.cache import hash_content, hash_pairs, keep_table
+from nbkit.cache import (
+    as_folder,
+    hash_content,
+    hash_pairs,
+    keep_table,
+    try_folder,
+    with_defaults,
+)
+from nbkit.inputs import as_pairs, as_policy
 from nbkit.models import Policy
-from nbkit.train import reference_table, refuse, rows_that_fit, seed_list, train_dpo, updates
-from nbkit.workers import run_jobs
+from nbkit.train import pairs_that_fit, reference_table, refuse, seed_list, train_dpo, updates
+from nbkit.workers import check_workers, run_jobs
 
 HALVES = ("A", "B")
 
@@ -76,31 +84,38 @@ def cross_fitted_losses(
 
     Raises:
         ValueError: no column `groups`, a single group, no seeds, or what `train_dpo` refuses.
+        OSError: nothing can be kept in `cache`. Found before anything is trained.
     """
-    seeds = seed_list(seeds)
+    policy, pairs, seeds = as_policy(policy), as_pairs(pairs), seed_list(seeds)
+    check_workers(policy, workers)
     if not (isinstance(points, int) and points > 0):
         raise ValueError(f"points={points!r}; expected a whole number, 1 or more.")
     refuse(training, {"seed", "trace", "trace_every", "checkpoints", "copy_model"}, "cross-fitting")
-    table = reference_table(policy, reference, pairs, training.get("max_length"), progress)
-    fit = pairs.select(rows_that_fit(policy, pairs, training.get("max_length")))
-
-    jobs, columns = [], []
-    if cache is not None:
-        common = hash_content(policy, policy, reference, points, training)
-        prints = hash_pairs(policy, fit)
+    length = training.get("max_length")
+    fit = pairs_that_fit(policy, pairs, length)
+    split = {}
     for seed in seeds:
         half = folds(fit, seed, groups).to_numpy()
         for name in HALVES:
-            learned = fit.select(np.flatnonzero(half == name))
-            scored = fit.select(np.flatnonzero(half != name))
-            file = None
-            if cache is not None:
-                halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in (learned, scored)]
-                file = Path(cache) / f"{hash_content(policy, common, halves, seed)}.parquet"
-            jobs.append(
-                (file, _train_and_score, policy, learned, scored, table, points, seed, training)
-            )
-            columns.append((seed, name))
+            learned, scored = np.flatnonzero(half == name), np.flatnonzero(half != name)
+            split[seed, name] = fit.select(learned), fit.select(scored)
+    files = dict.fromkeys(split)
+    if cache is not None:
+        settings = with_defaults(train_dpo, training)
+        common = hash_content(policy, policy, reference, points, settings)
+        prints = hash_pairs(policy, fit)
+        for (seed, name), parts in split.items():
+            halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in parts]
+            content = hash_content(policy, common, halves, seed)
+            files[seed, name] = as_folder(cache) / f"{content}.parquet"
+        if not all(file.exists() for file in files.values()):
+            try_folder(cache)
+    table = reference_table(policy, reference, fit, length, progress)
+    jobs = [
+        (files[seed, name], _train_and_score, policy, *parts, table, points, seed, training)
+        for (seed, name), parts in split.items()
+    ]
+    columns = list(split)
     losses = dict.fromkeys(columns)  # in this order, whichever finishes first
     for number, result in run_jobs(
         keep_table, jobs, workers, progress=progress, desc="cross-fitting, models"

@@ -8,12 +8,13 @@
 """
 
 from nbkit.train.dpo import Run, reference_table, table_rows, train_dpo
-from nbkit.train.planning import refuse, rows_that_fit, seed_list, updates
+from nbkit.train.planning import pairs_that_fit, refuse, rows_that_fit, seed_list, updates
 from nbkit.train.reward import RewardRun, train_reward_model
 
 __all__ = [
     "RewardRun",
     "Run",
+    "pairs_that_fit",
     "reference_table",
     "refuse",
     "rows_that_fit",
