@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nbkit.cache import LogprobCache, hash_pair
+from nbkit.cache import LogprobCache, hash_pair, try_folder
 from nbkit.engine import score_tokens
 from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models import Policy
@@ -86,6 +86,8 @@ def logprob_table(
     store = LogprobCache(cache, policy) if cache is not None else None
     sums = _Sums(token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
+    if cache is not None and len(todo):
+        try_folder(cache)
     try:
         with tqdm(
             total=len(token_pairs), initial=len(token_pairs) - len(todo), unit=" pairs",

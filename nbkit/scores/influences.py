@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from nbkit.cache import try_folder
 from nbkit.derivatives.along import derivatives
 from nbkit.derivatives.curvature import gauss_newton, solve
 from nbkit.derivatives.finite import logp_sums
@@ -111,6 +112,8 @@ def influence_table(
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
     policy, beta = as_policy(policy), positive(beta)
+    if cache is not None:
+        try_folder(cache)
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(
         policy, reference, validation, max_length, scoring,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pandas as pd
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from nbkit.cache import write_whole
+from nbkit.cache import keep, read_whole
 from nbkit.logprobs import logprob_table
 from nbkit.scores import implicit_margin, length_normalized_margin
 
@@ -63,21 +61,22 @@ class Tracer(TrainerCallback):
             margin = implicit_margin(table, self.reference, self.beta)
         self.tables[step] = table[["chosen_logp", "rejected_logp"]].assign(margin=margin)
         if self.folder:
-            try:
-                write_whole(self.tables[step], self.folder / f"trace-{step}.parquet")
-            except OSError as error:
-                warnings.warn(
-                    f"The trace of step {step} could not be written to {self.folder} ({error}); "
-                    "the training goes on.",
-                    stacklevel=2,
-                )
+            keep(self.tables[step], self._file(step))
+
+    def resume(self, step) -> bool:
+        """Take up what was recorded until `step`; False if something of it is lost."""
+        for done in range(0, step + 1, self.every):
+            table = read_whole(self._file(done))
+            if table is None:
+                self.tables = {}
+                return False
+            self.tables[done] = table
+        return True
+
+    def _file(self, step):
+        return self.folder / f"trace-{step}.parquet"
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            kept = {int(f.stem.partition("-")[2]): f for f in self.folder.glob("trace-*.parquet")}
-            before = [step for step in sorted(kept) if step <= state.global_step]
-            self.tables = {step: pd.read_parquet(kept[step]) for step in before}
         if state.global_step == 0:
             self.record(0)
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import warnings
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from nbkit.cache import hash_weights
+from nbkit.cache import hash_weights, versions
 
 # What changes how a run is watched, or where it is kept, but not what it computes.
 NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model"}
-LIBRARIES = ("nbkit", "trl", "transformers", "peft", "torch")
-TRIAL_BYTES = 2**16
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 
 
@@ -26,34 +22,16 @@ def fingerprint(learner, data, settings, followed_ids) -> str:
     their reference log-probs, the settings in effect, the followed pairs, and the versions of the
     libraries."""
     told = {k: v for k, v in settings.items() if k not in NO_PART}
-    versions = [version(name) for name in LIBRARIES]
     digest = hashlib.sha256(hash_weights(learner).encode())
-    digest.update(repr((sorted(told.items()), followed_ids, versions)).encode())
+    digest.update(repr((sorted(told.items()), followed_ids, versions())).encode())
     for row in data:
         digest.update(repr(sorted(row.items())).encode())
     return digest.hexdigest()[:32]
 
 
-def try_folder(folder: Path, what: str = "checkpoints") -> None:
-    """Make the folder and write a little into it, before there is a result to lose.
-
-    Raises:
-        OSError: that does not go.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(TRIAL_BYTES))
-    except OSError as error:
-        raise OSError(
-            f"{what}={str(folder)!r}: this folder cannot be written to "
-            f"({error.strerror or error}). Name another one, or make room; nothing was done yet."
-        ) from error
-
-
-def last_checkpoint(folder: Path) -> str | None:
+def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint in `folder` that is whole, or None; warns of damaged ones after it."""
-    found = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
+    found = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
     damaged = []
     for checkpoint in found:
         if (reason := _damage(checkpoint)) is None:
@@ -68,10 +46,11 @@ def last_checkpoint(folder: Path) -> str | None:
             f"{instead}.",
             stacklevel=3,
         )
-    return str(checkpoint) if checkpoint else None
+    return checkpoint
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The number of steps after which a checkpoint was written."""
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdigit() else -1
 
@@ -80,7 +59,7 @@ def _damage(checkpoint: Path) -> str | None:
     """What a checkpoint lacks, if anything; the trainer writes its own state last."""
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-        if state["global_step"] != _step(checkpoint):
+        if state["global_step"] != step_of(checkpoint):
             return "trainer_state.json is of another step"
     except (OSError, ValueError, KeyError, TypeError):
         return "trainer_state.json is missing or damaged"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import inspect
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,14 @@ import torch
 from datasets import Dataset
 from transformers import SchedulerType
 
+from nbkit.cache import try_folder, with_defaults
 from nbkit.inputs import LeftOut, as_ids, as_pairs, as_policy
 from nbkit.logprobs import logprob_table, response_logprobs
 from nbkit.models import Policy, add_lora
 from nbkit.tables import rows_of_tokens
 from nbkit.tokens import check_vocabulary, split_unscored, tokenize_pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
-from nbkit.train.checkpoints import fingerprint, last_checkpoint, try_folder
+from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
 from nbkit.train.learned import warn_if_nothing
 from nbkit.train.planning import check_numbers, default_rate, updates
 from nbkit.train.randomness import kept_random_states
@@ -165,7 +165,7 @@ def train_dpo(
             raise ValueError(f"No pair is left to trace, of {len(trace)}: {passed.reasons()}.")
     check_vocabulary(tokens + followed, policy.causal_lm.get_input_embeddings().weight.shape[0])
     if checkpoints is not None:
-        try_folder(Path(checkpoints))
+        checkpoints = try_folder(checkpoints, "checkpoints")
 
     data, followed_reference = _token_data(tokens), None
     if loss != "simpo":
@@ -180,7 +180,7 @@ def train_dpo(
         state, last = None, None
         if checkpoints is not None:
             ids = None if trace is None else [pair.id for pair in followed]
-            state = Path(checkpoints) / fingerprint(learner, data, settings, ids)
+            state = checkpoints / fingerprint(learner, data, settings, ids)
             last = last_checkpoint(state)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nbkit-"))
         watched = tokens[:: -(-len(tokens) // WATCHED)]
@@ -188,6 +188,8 @@ def train_dpo(
         weights = MasterWeights(learner.model)
         stack.callback(weights.put_back)
         tracer = Tracer(learner, weights, followed, followed_reference, beta, trace_every, state)
+        if last and trace is not None and not tracer.resume(step_of(last)):
+            last = None
         callbacks = [LogLastStep()]
         callbacks += [Progress()] if progress else []
         callbacks += [tracer] if trace is not None else []
@@ -210,7 +212,7 @@ def train_dpo(
         stack.callback(_as_it_was, learner.model)
         gc.freeze()  # the trainer begins with a full garbage collection: longer than a short run
         stack.callback(gc.unfreeze)
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=last and str(last))
     if bad := not_finite(learner.model):
         raise FloatingPointError(
             f"The training ended with NaN or inf in {bad!r}. Lower the learning rate "
@@ -238,11 +240,7 @@ def settings_in_effect(policy: Policy, **training) -> dict:
     Raises:
         TypeError, ValueError: settings that it refuses.
     """
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(train_dpo).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    defaults = with_defaults(train_dpo, {})
     settings = {k: v for k, v in {**defaults, **training}.items() if k not in INPUTS}
     if settings["loss"] not in LOSSES:
         raise ValueError(f"loss={settings['loss']!r}; expected one of {', '.join(LOSSES)}.")

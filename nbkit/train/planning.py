@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable
 from numbers import Integral
 
-from nbkit.inputs import as_count, as_number
+from datasets import Dataset
+
+from nbkit.inputs import LeftOut, as_count, as_number
 from nbkit.models import Policy
 from nbkit.tokens import split_unscored, tokenize_pairs
 
@@ -86,6 +88,23 @@ def rows_that_fit(policy: Policy, pairs, max_length: int | None = None) -> list[
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     _, left_out = split_unscored(token_pairs, max_length or policy.max_length)
     return [row for row, id_ in enumerate(pairs["id"]) if id_ not in left_out]
+
+
+def pairs_that_fit(
+    policy: Policy, pairs: Dataset, max_length: int | None = None, what: str = "pairs"
+) -> Dataset:
+    """The pairs that `train_dpo` does not leave out, after a warning of those it does.
+
+    Raises:
+        ValueError: none is left.
+    """
+    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
+    fit, left_out = split_unscored(token_pairs, max_length or policy.max_length)
+    left_out = LeftOut(left_out)
+    if not fit:
+        raise ValueError(f"None of the {len(pairs)} {what} can be trained on: {left_out.reasons()}")
+    left_out.warn(len(pairs), what, stacklevel=3)
+    return pairs.select([row for row, pair in enumerate(token_pairs) if pair.id not in left_out])
 
 
 def refuse(training: dict, names: set[str], whose: str) -> None:
