@@ -197,7 +197,8 @@ def as_folder(folder, what: str = "cache") -> Path:
 
 
 def _checksum(table: pa.Table) -> bytes:
-    digest = hashlib.sha256(repr((table.column_names, table.schema.metadata[b"pandas"])).encode())
+    told = (table.schema.metadata or {}).get(b"pandas")  # how the columns make a data frame
+    digest = hashlib.sha256(repr((table.column_names, told)).encode())
     for column in table.columns:
         numbers = pa.types.is_primitive(column.type)
         digest.update(column.to_numpy().tobytes() if numbers else repr(column.to_pylist()).encode())

@@ -298,21 +298,13 @@ def test_a_half_written_part_is_ignored_and_never_has_its_final_name(tmp_path, p
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="disk full"):
-            score(policy, pairs.select([2]), tmp_path)
+        with pytest.warns(UserWarning, match="cannot be kept in .*disk full"):
+            table = score(policy, pairs.select([2]), tmp_path)
+    assert table.index.tolist() == ["p2"]
     assert len(list(folder.glob("*.parquet"))) == 1
     table = score(policy, pairs, tmp_path)
     whole = response_logprobs(policy, pairs, progress=False)
     assert (table - whole).abs().max(axis=None) < 2e-5
-
-
-def test_a_damaged_part_is_named(tmp_path, pairs):
-    policy = tiny.policy()
-    score(policy, pairs.select([0]), tmp_path)
-    (part,) = tmp_path.glob("*/*.parquet")
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(ValueError, match=f"{part.name}.*damaged.*[Dd]elete"):
-        score(policy, pairs, tmp_path)
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
