@@ -1,6 +1,6 @@
 """Several self-plays side by side, and the selections that they differ by."""
 
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import pandas as pd
@@ -91,6 +91,7 @@ def test_a_play_is_judged_by_its_own_judge_and_by_the_one_that_counts(policy, ta
 def test_the_same_call_plays_nothing_again(policy, table, monkeypatch):
     from nbkit.selfplay import loop, plays, steps
 
+    @wraps(nb.sample)
     def only_before(who, *given, **options):
         assert who is policy, "a test is asked again"
         return nb.sample(who, *given, **options)
