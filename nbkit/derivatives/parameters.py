@@ -33,7 +33,8 @@ def choose(policy: Policy, parameters: str | Callable[[str], bool] | None = None
         raise ValueError(
             f"parameters={parameters!r}; expected 'all', 'lora', or a function name -> bool."
         )
-    named = dict(policy.causal_lm.named_parameters())
+    with policy.ready():  # no other thread has put something in their place
+        named = dict(policy.causal_lm.named_parameters())
     chosen = {
         name: p
         for name, p in named.items()
