@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-# Rms error of one token's log-prob, nats: what rounding does in the forward pass of a model of given
-# weights, against the same pass in float64. Errors of tokens are nearly independent. Measured in
-# bfloat16: world/medium .003, random models .01 to .03, SmolLM2-135M .09 (float16: a tenth of it,
-# float32: 1e-6 to 1e-5).
+# Rms error of one token's log-prob, nats: what rounding does in a forward pass, against one of the
+# same weights in float64. Errors of tokens are nearly independent. Measured in bfloat16: .003 for
+# world/medium, .01 to .03 for random models, .09 for SmolLM2-135M (in float16 a tenth of it, in
+# float32 1e-6 to 1e-5).
 NOISE = {
     torch.float64: 1e-14,
     torch.float32: 4e-6,

@@ -1,4 +1,4 @@
-"""Two threads, one model: each gets the numbers it would get alone, and the model stays as it is."""
+"""Two threads, one model: each gets the numbers it would get alone."""
 
 import copy
 import multiprocessing
