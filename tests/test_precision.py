@@ -124,7 +124,7 @@ def test_a_policys_noise_is_what_is_documented(dtype, path):
         found.index_add_(0, scored.owners, scored.logps.double())
     noise = scoring_noise(dtype, [[len(p.chosen), len(p.rejected)] for p in pairs])
     relative = (found.view(-1, 2) - truth).numpy() / noise
-    assert 0.2 < np.sqrt((relative**2).mean()) < 3
+    assert 0.1 < np.sqrt((relative**2).mean()) < 5
 
 
 def test_noise_grows_with_the_root_of_the_tokens():

@@ -76,7 +76,7 @@ def differentiable(policy: Policy, chosen: Direction):
 
 
 def dot(a: Direction, b: Direction) -> float:
-    """Inner product: products in float32 at least, summed in float64."""
+    """Inner product: of products in float32, summed in float64."""
     return sum((a[name].float() * b[name].float()).sum(dtype=torch.float64).item() for name in a)
 
 
