@@ -149,8 +149,8 @@ def _slices(length, step):
 
 def why_not_plain(model) -> str | None:
     """None when the logits of `model` (a transformers causal LM, in eval mode) are exactly
-    hidden @ weight.T; else the reason why they are not. The last word has a measurement: scales and caps have too many
-    names to know them all."""
+    hidden @ weight.T; else the reason why they are not. The last word has a measurement: scales and
+    caps have too many names to know them all."""
     head, config = model.get_output_embeddings(), model.config.get_text_config()
     if model.base_model is model:
         return "its backbone cannot be called without the head"
