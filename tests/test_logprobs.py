@@ -12,7 +12,7 @@ import tiny
 import torch
 from trl import DPOConfig, DPOTrainer
 
-from nbkit import engine, head, packing, precision
+from nbkit import engine, head, packing
 from nbkit.head import target_logps, why_not_plain
 from nbkit.logprobs import COLUMNS, response_logprobs, token_logprobs
 from nbkit.models import Policy, add_lora
@@ -141,7 +141,7 @@ def test_the_probe_allows_for_rounding_that_the_model_itself_shows(monkeypatch, 
 
     policy = tiny.policy()
     policy.model.to(torch.bfloat16)
-    monkeypatch.setitem(precision.NOISE, torch.bfloat16, 0.0)
+    monkeypatch.setattr("nbkit.precision.NOISE", {torch.bfloat16: 0.0})
     functional = types.SimpleNamespace(scaled_dot_product_attention=kernel)
     monkeypatch.setattr(packing, "F", functional)
     reason = engine.why_not_packed(policy, 58)
