@@ -188,7 +188,8 @@ def make_report(problems: list[tuple]) -> pd.DataFrame:
     return report.sort_values("row", kind="stable", ignore_index=True)
 
 
-def error_message(report: pd.DataFrame, rows: int) -> str:
+def bad_pairs(report: pd.DataFrame, rows: int) -> BadPairs:
+    """The error about all lines of a report on so many rows."""
     bad = report["row"].nunique()
     counts = Counter(problem.split(":")[0] for problem in report["problem"])
     summary = ", ".join(f"{count} {problem}" for problem, count in counts.most_common())
@@ -205,4 +206,4 @@ def error_message(report: pd.DataFrame, rows: int) -> str:
         "What to do: mend these rows, or leave them out knowingly with",
         '  pairs, report = load_pairs(..., on_bad="drop")',
     ]
-    return "\n".join(lines)
+    return BadPairs("\n".join(lines), report)

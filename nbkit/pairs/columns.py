@@ -31,7 +31,7 @@ def take(table: Table, columns: Mapping | None, made: Mapping) -> dict[str, list
     for part, came in named.items():
         core[part] = taken[came[0]]
         if len(came) > 1:
-            core[part] = [joined(row) for row in zip(*(taken[n] for n in came), strict=True)]
+            core[part] = _joined(zip(*(taken[name] for name in came), strict=True))
     for part in OF_ITSELF:
         if part not in core and (name := _under(part, table.names)):
             core[part] = table.take(name)
@@ -72,14 +72,18 @@ def _number(cell: str) -> float | str | None:
         return cell or None
 
 
-def joined(parts: tuple):
-    """Parts of one prompt, in order: text below text; where one is a conversation (messages, or
-    lists of what was asked and answered), all become turns. Missing parts are passed over."""
-    parts = [part for part in parts if not is_missing(part) and part not in ("", [])]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    if all(isinstance(part, str) for part in parts):
-        return "\n".join(parts)
+def _joined(rows) -> list:
+    """Prompts of several parts, in order: text below text; where a part is a conversation (of
+    messages, or of [asked, answer]) in any row, all become turns. Missing parts are passed over."""
+    rows = [[part for part in row if not is_missing(part) and part not in ("", [])] for row in rows]
+    if any(isinstance(part, list) for row in rows for part in row):
+        return [_one_conversation(row) or None for row in rows]
+    if all(isinstance(part, str) for row in rows for part in row):
+        return ["\n".join(row) or None for row in rows]
+    return [row[0] if len(row) == 1 else row or None for row in rows]
+
+
+def _one_conversation(parts: list) -> list[dict]:
     turns = []
     for turn in (turn for part in parts for turn in _turns(part)):
         last = turns[-1] if turns else {}

@@ -106,10 +106,13 @@ def load_pairs(
     if table.rows == 0:
         raise ValueError("The source has no rows; expected at least one preference pair.")
     core, problems, ties, notes = _read_parts(table, recipe, columns)
+    of_recipe = {row for row, *_ in problems + ties}
+    if len(of_recipe) == table.rows:
+        nothing = [(row, None, *what) for row, *what in problems + ties]
+        raise checks.bad_pairs(checks.make_report(nothing), table.rows)
     scores = parts.scores(core, table)
     layout = layouts.recognise(core, table.names)
 
-    of_recipe = {row for row, *_ in problems + ties}
     pairs, found = rows.convert(core, layout, passed_over=of_recipe)
     problems += found
     gives_messages = layout.gives_messages or "system" in core
@@ -127,7 +130,7 @@ def load_pairs(
     found = [(row, pairs["id"][row], *what) for row, *what in problems + ties]
     report = checks.make_report(found)
     if problems and on_bad == "raise" or report["row"].nunique() == table.rows:
-        raise checks.BadPairs(checks.error_message(report, table.rows), report)
+        raise checks.bad_pairs(report, table.rows)
     left_out = set(report["row"])
     good = [row for row in range(table.rows) if row not in left_out]
     beside = table.beside()

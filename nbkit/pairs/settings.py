@@ -15,8 +15,8 @@ SETTINGS = {"tools": list, "chat_template_kwargs": dict}
 
 
 def to_text(name: str, value, filled: bool) -> str | None:
-    """A setting as JSON text; text stays as it is. `filled`: the value was in arrow's hands, so
-    that a None in it says nothing.
+    """A setting as JSON text; text stays as it is. `filled`: the value may have been in
+    arrow's hands, so that a None in it says nothing.
 
     Raises:
         ValueError: not JSON, or of another kind; the message is a short wording of the problem.

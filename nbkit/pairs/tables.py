@@ -22,7 +22,7 @@ class Table:
     `values(name)` gives one column as plain Python values, so that one wrong value in one row can
     be reported by its row number; `dataset(names)` gives several as a `datasets.Dataset`.
     `is_text`: every value is text, since the source knows nothing else (CSV). `filled`: objects
-    were in arrow's hands, which gives each the keys of all.
+    may have been in arrow's hands, which gives each the keys of all.
     """
 
     names: list[str]
@@ -107,7 +107,10 @@ def _typed(cells: list[str]) -> list:
     """Whole numbers, numbers or truth values where all cells are such; no cell is None."""
     column = pd.Series(cells, dtype=str)
     given = column[column != ""]
-    if given.str.fullmatch(NUMBER).all() and (given.str.len() < 19).all():
+    whole = given.str.fullmatch(NUMBER)
+    if (whole & (given.str.len() > 18)).any():  # beyond 64 bits: the digits of an id, say
+        read = str
+    elif whole.all():
         read = int
     elif given.str.fullmatch(NUMBER + r"(?:\.\d*)?(?:[eE][-+]?\d+)?").all():
         read = float
@@ -130,7 +133,7 @@ def from_frame(frame: pd.DataFrame) -> Table:
     def dataset(names):
         return datasets.Dataset.from_pandas(frame[names].reset_index(drop=True))
 
-    return Table(list(frame.columns), len(frame), values, dataset)
+    return Table(list(frame.columns), len(frame), values, dataset, filled=True)
 
 
 def _plain(value):
