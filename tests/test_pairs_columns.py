@@ -163,6 +163,12 @@ def test_the_parts_of_a_prompt_keep_their_order_and_missing_ones_are_passed_over
     pairs = load_pairs(rows, columns={"prompt": ["context", "talk", "prompt"]})
     assert pairs["prompt"][1] == [user("It snows.\nA lake?")]
 
+    with pytest.raises(BadPairs, match="row 2, column 'prompt': .*content is not text"):
+        load_pairs(
+            [*rows, {"context": "It snows.", "talk": [1], "prompt": "A sea?", **ANSWERS}],
+            columns={"prompt": ["context", "talk", "prompt"]},
+        )
+
 
 # Scores and ids ----------------------------------------------------------------------------------
 
@@ -233,6 +239,11 @@ def test_wrong_columns_are_refused():
             load_pairs(rows, columns=columns)
     with pytest.raises(TypeError, match="expected a dict such as"):
         load_pairs(rows, columns="question")
+    with pytest.raises(TypeError, match="names that are text; came: 7"):
+        load_pairs([{7: "x", **ANSWERS}])
+    frame = pd.DataFrame(rows).rename(columns={"question": 7})
+    assert load_pairs(frame, columns={"7": None}).column_names[0] == "id"
+    rows = [{"prompt": "q", **ANSWERS}]
     swapped = load_pairs(rows, columns={"chosen": "rejected", "rejected": "chosen"})[0]
     assert swapped["chosen"] == ANSWERS["rejected"]
 

@@ -146,7 +146,8 @@ def test_settings_as_objects_are_those_as_text(name, tmp_path):
 @pytest.mark.parametrize(
     "settings, problem",
     [({"tools": "[{"}, "not valid JSON"), ({"tools": {"a": 1}}, "not a list"),
-     ({"chat_template_kwargs": "[1]"}, "not an object"), ({"tools": [len]}, "written as JSON")],
+     ({"chat_template_kwargs": "[1]"}, "not an object"), ({"tools": [len]}, "written as JSON"),
+     ({"tools": ["\ud800"]}, "not valid Unicode")],
 )  # fmt: skip
 def test_settings_that_are_wrong_are_bad_rows(settings, problem):
     with pytest.raises(BadPairs, match=problem):

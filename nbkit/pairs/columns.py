@@ -84,11 +84,13 @@ def _joined(rows) -> list:
 
 
 def _one_conversation(parts: list) -> list[dict]:
+    """The turns of all parts; what a user says in two turns one after the other becomes one."""
     turns = []
     for turn in (turn for part in parts for turn in _turns(part)):
-        last = turns[-1] if turns else {}
-        if turn["role"] == last.get("role") == "user" and isinstance(turn["content"], str):
-            turns[-1] = {"role": "user", "content": f"{last['content']}\n{turn['content']}"}
+        both = [turns[-1], turn] if turns else []
+        if both and all(said["role"] == "user" and isinstance(said["content"], str)
+                        for said in both):  # fmt: skip
+            turns[-1:] = said_by("user", "\n".join(said["content"] for said in both))
         else:
             turns.append(turn)
     return turns
@@ -136,7 +138,7 @@ def _under(part: str, names: list[str]) -> str | None:
     """The column of this name, or the only one that differs from it in capitals and spaces."""
     if part in names:
         return part
-    alike = [name for name in names if str(name).strip().lower() == part]
+    alike = [name for name in names if name.strip().lower() == part]
     return alike[0] if len(alike) == 1 else None
 
 

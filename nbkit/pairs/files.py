@@ -25,7 +25,7 @@ OTHERS = {  # what a file begins with -> what it is
 NOT_PAIRS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test",
           "validation": "validation", "valid": "validation", "val": "validation",
-          "dev": "validation", "eval": "test"}  # fmt: skip
+          "dev": "validation", "eval": "test", "evaluation": "test"}  # fmt: skip
 
 
 def kind_of(path: Path) -> str:
@@ -56,9 +56,10 @@ def from_folder(folder: Path, split: str) -> tables.Table:
             "one file, or name them alike."
         )
     if split not in (known or {"train"}):
+        has = sorted(known or {"train"}, key=list(SPLITS).index)
         raise ValueError(
             f"Unknown split {split!r} of {folder}; its files ({listed(_names(folder, files))}) "
-            f"make {listed(sorted(known, key=list(SPLITS).index)) or 'train'}."
+            f"make {listed(has)}. Say split={has[0]!r}."
         )
     return _one_table([path for path in files if of_split[path] == split] if known else files)
 

@@ -85,7 +85,8 @@ def load_pairs(
     BadPairs
         A value is missing, empty or no text; messages are malformed, or hold tool calls or
         reasoning; chosen equals rejected; an id occurs twice; a score is null, NaN, infinite, or
-        higher for rejected. A `ValueError`.
+        higher for rejected. With `"drop"` only if no row is left, or if the ids are those of
+        prompts. A `ValueError`.
     UnknownLayout
         The columns fit no known layout, or more than one (see `nbkit.pairs.layouts`). A
         `ValueError`.

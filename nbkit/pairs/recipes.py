@@ -42,7 +42,7 @@ def choose(table: Table, name: str | None, columns) -> Recipe | None:
                 f"that came: {listed(missing)}. Came: {listed(table.names)}."
             )
         return RECIPES[name]
-    here = {str(column).strip().lower() for column in table.names} | set(columns or {})
+    here = {column.strip().lower() for column in table.names} | set(columns or {})
     if {"chosen", "rejected"} <= here:
         return None
     fitting = [recipe for recipe in RECIPES.values() if set(recipe.needs) <= set(table.names)]

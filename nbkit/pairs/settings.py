@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from nbkit.pairs.checks import text_problem
 from nbkit.pairs.values import is_missing, shorten
 
 SETTINGS = {"tools": list, "chat_template_kwargs": dict}
@@ -30,6 +31,8 @@ def to_text(name: str, value, filled: bool) -> str | None:
             text = json.dumps(without_none(value) if filled else value, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError):
             raise ValueError("cannot be written as JSON") from None
+    if problem := text_problem(text):
+        raise ValueError(problem)
     try:
         read = json.loads(text)
     except (ValueError, RecursionError):

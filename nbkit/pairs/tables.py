@@ -82,6 +82,8 @@ def from_rows(rows, where: str = "Row") -> Table:
                 "with a value for each column."
             )
     names = list(dict.fromkeys(name for row in rows for name in row))
+    if other := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(f"Columns have names that are text; came: {other[0]!r:.40}.")
     columns = {name: [row.get(name) for row in rows] for name in names}
     return from_columns(columns, len(rows))
 
@@ -124,6 +126,7 @@ def _typed(cells: list[str]) -> list:
 def from_frame(frame: pd.DataFrame) -> Table:
     if frame.index.name == "id" and "id" not in frame.columns:  # nbkit's own tables
         frame = frame.reset_index()
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     if not frame.columns.is_unique:
         raise ValueError(f"The DataFrame has a column twice: {listed(frame.columns)}.")
 
