@@ -113,6 +113,34 @@ def test_columns_of_the_prompt_are_warned_of_and_folded_in_when_told(beside, pro
     assert name not in load_pairs(rows, columns={name: None}).column_names
 
 
+def test_advice_keeps_what_the_caller_has_said():
+    rows = [{"Frage": "A river?", "Context": "It rains.", "good": "The Nile.", "bad": "The sea.",
+             "good_score": 1.0, "chosen_rating": 2, "rejected_rating": 1}]  # fmt: skip
+    columns = {"chosen": "good", "rejected": "bad", "good_score": None}
+    with pytest.raises(UnknownLayout, match="seems to stand in Context") as error:
+        load_pairs(rows, columns=columns)
+    assert remedy(error.value) == columns | {"prompt": "Context"}
+    with pytest.warns(UserWarning) as caught:
+        load_pairs(rows, columns=columns | {"prompt": "Frage"})
+    unread, scores = (remedy(warning.message) for warning in caught)
+    assert load_pairs(rows, columns=scores | unread).to_list()[0] | {"id": 0} == {
+        "id": 0, "prompt": "It rains.\nA river?", "chosen": "The Nile.", "rejected": "The sea.",
+        "chosen_score": 2.0, "rejected_score": 1.0}  # fmt: skip
+    scored = [{"q": "A river?", "good": "The Nile.", "bad": "The sea.", "s": 1.0}]
+    columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    with pytest.raises(UnknownLayout, match="without its partner 'rejected_score'") as error:
+        load_pairs(scored, columns=columns | {"chosen_score": "s"})
+    assert remedy(error.value) == columns
+
+
+def test_a_prompt_that_the_answers_repeat_is_not_advised_to_be_changed():
+    talk = {"prompt": "A river?", "chosen": [user("A river?"), assistant("x")],
+            "rejected": [user("A river?"), assistant("y")]}  # fmt: skip
+    with pytest.warns(UserWarning, match="no model will read: context") as caught:
+        load_pairs([talk | {"context": "It rains."}])
+    assert remedy(caught[0].message) == {"context": None}
+
+
 def test_images_are_warned_of():
     rows = [{"prompt": "What is it?", **ANSWERS, "images": ["a.png"]}]
     with pytest.warns(UserWarning, match="nbkit reads text only.*images"):
@@ -234,6 +262,7 @@ def test_wrong_columns_are_refused():
         ({"answer": "chosen"}, "no such part of a pair"),
         ({"chosen": ["chosen", "rejected"]}, "made of one column"),
         ({"prompt": "question"}, "there is a 'prompt' already"),
+        ({"prompt": ["prompt", "question"], "question": None}, "used and left out at once"),
     ]:
         with pytest.raises(ValueError, match=re.escape(expected)):
             load_pairs(rows, columns=columns)

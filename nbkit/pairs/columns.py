@@ -17,11 +17,13 @@ OF_ITSELF = (*PARTS[:2], *PARTS[3:], *SCORE_NAMES)  # taken without being told t
 CONVERSATIONS = ("messages", "conversations", "conversation")
 
 
-def take(table: Table, columns: Mapping | None, made: Mapping) -> dict[str, list]:
-    """The columns of the pairs by part. `columns` is what the caller says: part -> column, or
-    columns in order for the prompt; any column -> None leaves it out. `made`: parts that a recipe
-    has made."""
-    columns = _checked(columns or {}, table.names, made)
+def take(table: Table, columns: Mapping, made: Mapping) -> tuple[dict[str, list], list[str]]:
+    """The columns of the pairs by part, and the names of those that the prompt is made of.
+
+    `columns` is what the caller says: part -> column, or columns in order for the prompt; any
+    column -> None leaves it out. `made`: parts that a recipe has made.
+    """
+    columns = _checked(columns, table.names, made)
     for name, came in columns.items():
         if came is None:
             table.take(name)
@@ -35,15 +37,17 @@ def take(table: Table, columns: Mapping | None, made: Mapping) -> dict[str, list
     for part in OF_ITSELF:
         if part not in core and (name := _under(part, table.names)):
             core[part] = table.take(name)
+            named[part] = [name]
     if "prompt" not in core and _single_messages(core.get("chosen", [])):
         asked = [name for name in CONVERSATIONS if name in table.names]
         if len(asked) == 1:
             core["prompt"] = table.take(asked[0])
-    return core
+            named["prompt"] = asked
+    return core, named.get("prompt", [])
 
 
-def scores(core: dict[str, list], table: Table) -> dict[str, list]:
-    """The two columns of scores under nbkit's names, or nothing."""
+def scores(core: dict[str, list], table: Table, given: Mapping) -> dict[str, list]:
+    """The two columns of scores under nbkit's names, or nothing. `given`: the caller's columns."""
     found = {}
     for came, values in core.items():
         name = SCORE_NAMES.get(came, came)
@@ -56,11 +60,14 @@ def scores(core: dict[str, list], table: Table) -> dict[str, list]:
         found[name] = [_number(value) for value in values] if table.is_text else values
     if len(found) == 1:
         came = next(name for name in core if SCORE_NAMES.get(name, name) in found)
-        advice = {**likely_columns([*core, *table.names]), came: None}
+        names = [*core, *table.names]
+        advice = {**(likely_columns(names, given) or given), came: None}
+        if came in given:
+            del advice[came]
         raise UnknownLayout(
             f"Column {came!r} came without its partner {twin(came)!r}; expected both scores or "
             f"neither. What to do: leave it out, load_pairs(..., columns={advice!r}), or name the "
-            f"partner in columns=. Came: {listed([*core, *table.names])}."
+            f"partner in columns=. Came: {listed(names)}."
         )
     return found
 
@@ -126,6 +133,8 @@ def _checked(columns: Mapping, names: list[str], made: Mapping) -> dict:
         checked[part] = several if came is not None else None
     used = sum((came or [] for came in checked.values()), [])
     for part, came in checked.items():
+        if came is None and part in used:
+            raise ValueError(f"columns: {part!r} is used and left out at once.")
         if came and (part in made or part in names and part not in used):
             raise ValueError(
                 f"columns={{{part!r}: {came!r}}}, but there is a {part!r} already. Drop or rename "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 
 from nbkit.pairs.values import is_missing, listed
@@ -23,33 +23,48 @@ ANSWERS = [
 SCORE = re.compile(r"score|rating|reward|grade", re.IGNORECASE)
 
 
-def likely_columns(names: Iterable[str]) -> dict:
-    """What `columns=` of `load_pairs` could say about these columns; {} if nothing is likely."""
+def found_among(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Those of the `known` names that are there, as they are written there."""
+    written = {name.strip().lower(): name for name in names}
+    return [written[name] for name in known if name in written]
+
+
+def likely_columns(names: Iterable[str], given: Mapping) -> dict:
+    """What `columns=` of `load_pairs` could say about these columns beside what the caller has
+    given; {} if there is nothing to add."""
     names = list(names)
     found = {}
-    asked = [name for name in ASKED if name in names]
-    if asked and asked != ["prompt"]:
+    asked = found_among(names, ASKED)
+    if asked and "prompt" not in names:
         found["prompt"] = asked[0] if len(asked) == 1 else asked
-    if system := [name for name in SYSTEM if name in names]:
+    if system := found_among(names, SYSTEM):
         found["system"] = system[0]
     if "chosen" not in names:
-        for chosen, rejected in ANSWERS:
-            if chosen in names and rejected in names:
-                found |= {"chosen": chosen, "rejected": rejected}
-                break
-    return found
+        answers = (found_among(names, pair) for pair in ANSWERS)
+        found |= next(
+            ({"chosen": pair[0], "rejected": pair[1]} for pair in answers if len(pair) == 2), {}
+        )
+    return {**given, **found} if found else {}
 
 
-def unread(names: list[str], has_prompt: bool) -> str | None:
-    """A warning about columns that belong to the prompt and stand beside it."""
+def unread(names: list[str], asked: list[str], given: Mapping) -> str | None:
+    """A warning about columns that belong to the prompt and stand beside it. `asked`: the columns
+    that the prompt was made of, none if nothing can be put to them."""
     if not names:
         return None
-    columns = likely_columns([*names, "prompt"] if has_prompt else names)
-    if not has_prompt:
-        columns.pop("prompt", None)
-    remedies = [f"columns={columns!r} folds them in"] if columns else []
-    remedies.append(f"columns={dict.fromkeys(names)!r} leaves them out and ends this warning")
-    pictures = " (nbkit reads text only)" if set(names) & set(PICTURES) else ""
+    columns = {}
+    at = ASKED.index("prompt")
+    before, after = found_among(names, ASKED[:at]), found_among(names, ASKED[at + 1 :])
+    if asked and before + after:
+        columns["prompt"] = [*before, *asked, *after]
+    if system := found_among(names, SYSTEM):
+        columns["system"] = system[0]
+    remedies = []
+    if columns:
+        remedies.append(f"columns={dict(given, **columns)!r} folds them in")
+    left_out = {**given, **dict.fromkeys(names)}
+    remedies.append(f"columns={left_out!r} leaves them out and ends this warning")
+    pictures = " (nbkit reads text only)" if found_among(names, PICTURES) else ""
     return (
         f"Columns beside the prompt that no model will read{pictures}: {listed(names)}. In "
         f"load_pairs, {'; '.join(remedies)}."
@@ -74,7 +89,7 @@ def twin(name: str) -> str:
     return name.replace("rejected", "chosen", 1)
 
 
-def score_columns(beside, values) -> str | None:
+def score_columns(beside, values, given: Mapping) -> str | None:
     """A note on columns that look like scores of the two answers; `values(name)` gives a column."""
     twins = [
         (name, twin(name)) for name in beside
@@ -82,7 +97,7 @@ def score_columns(beside, values) -> str | None:
     ]  # fmt: skip
     for chosen, rejected in twins:
         if all(_is_number(next(iter(values(name)), None)) for name in (chosen, rejected)):
-            columns = {"chosen_score": chosen, "rejected_score": rejected}
+            columns = {**given, "chosen_score": chosen, "rejected_score": rejected}
             return (
                 f"Columns {chosen!r} and {rejected!r} look like scores of the two answers, and are "
                 f"not used as such. In load_pairs, columns={columns!r} takes them as scores."

@@ -18,9 +18,10 @@ majority, so that neither a few bad rows nor the order of the rows can change it
 import re
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbkit.pairs.hints import ASKED, likely_columns
+from nbkit.pairs.hints import ASKED, found_among, likely_columns
 from nbkit.pairs.messages import said_by
 from nbkit.pairs.values import listed
 
@@ -66,29 +67,29 @@ def kind(value) -> str:
     return type(value).__name__
 
 
-def recognise(core: dict[str, list], names: list[str]) -> Layout:
-    """Find the layout from the kinds of values; raise `UnknownLayout` rather than guess. `names`
-    are the other columns, for advice.
+def recognise(core: dict[str, list], names: list[str], given: Mapping) -> Layout:
+    """Find the layout from the kinds of values; raise `UnknownLayout` rather than guess. For
+    advice: `names` are the other columns, `given` is what the caller has said of columns.
 
     Only the kinds that a pair can be made of have a vote, so numbers and nulls do not.
     """
     if "chosen" not in core or "rejected" not in core:
-        raise _unknown(core, names)
+        raise _unknown(core, names, given)
     majority = {name: _majority(core[name]) for name in ("prompt", "chosen", "rejected")
                 if name in core}
     if majority["chosen"] != majority["rejected"]:
-        raise _unknown(core, names)
+        raise _unknown(core, names, given)
     if majority.get("prompt") == "transcript":  # one that ends where the answer begins
         majority["prompt"] = "text"
     name = LAYOUTS.get((majority.get("prompt"), majority["chosen"]))
     if name is None or ("prompt" in core) != bool(majority.get("prompt")):
-        raise _unknown(core, names)
+        raise _unknown(core, names, given)
     if name in TEXTS:
         _refuse_written_out_messages(core, names)
-    if name == "plain" and _in_most_rows(_repeats_prompt, core["prompt"], core):
+    if name == "plain" and _share_of_rows(_repeats_prompt, core["prompt"], core) > 1 / 2:
         name = "repeated"
     if name == "implicit plain":
-        _refuse_chance_beginnings(core, names)
+        _refuse_chance_beginnings(core, names, given)
     return Layout(name, dict.fromkeys(majority, "text") if name in TEXTS else majority)
 
 
@@ -164,25 +165,25 @@ def _repeats_prompt(prompt: str, chosen: str, rejected: str) -> bool:
     return begins and "" not in (chosen[len(prompt) :].strip(), rejected[len(prompt) :].strip())
 
 
-def _in_most_rows(test, prompts: list, core: dict[str, list]) -> bool:
+def _share_of_rows(test, prompts: list, core: dict[str, list]) -> float:
     rows = [row for row in zip(prompts, core["chosen"], core["rejected"], strict=True)
             if all(isinstance(value, str) for value in row)]  # fmt: skip
-    return bool(rows) and 2 * sum(test(*row) for row in rows) >= len(rows)
+    return sum(test(*row) for row in rows) / max(len(rows), 1)
 
 
-def _refuse_chance_beginnings(core: dict[str, list], names: list[str]) -> None:
+def _refuse_chance_beginnings(core: dict[str, list], names: list[str], given: Mapping) -> None:
     """Two answers whose prompt is somewhere else, or nowhere, may share their first letters."""
-    asked = [name for name in names if name in ASKED]
-    if asked:
+    if asked := found_among(names, ASKED):
+        columns = likely_columns([*core, *names], given)
         raise UnknownLayout(
             f"chosen and rejected are answers without a prompt, which seems to stand in "
-            f"{listed(asked)}. What to do: load_pairs(..., columns={likely_columns(names)!r})."
+            f"{listed(asked)}. What to do: load_pairs(..., columns={columns!r})."
         )
 
     def share_a_prompt(_, chosen, rejected):
         return is_a_prompt(extract_prompt(chosen, rejected)[0])
 
-    if not _in_most_rows(share_a_prompt, [""] * len(core["chosen"]), core):
+    if _share_of_rows(share_a_prompt, [""] * len(core["chosen"]), core) < 1 / 2:
         raise UnknownLayout(
             "There is no column 'prompt', and most of chosen and rejected share no beginning that "
             f"could be one. Came: {listed([*core, *names])}. What to do: name the column that "
@@ -202,13 +203,13 @@ def _refuse_written_out_messages(core: dict[str, list], names: list[str]) -> Non
         )
 
 
-def _unknown(core: dict[str, list], names: list[str]) -> UnknownLayout:
+def _unknown(core: dict[str, list], names: list[str], given: Mapping) -> UnknownLayout:
     came = []
     for name, values in core.items():
         counts = Counter(kind(value) for value in values).most_common(2)
         texts = name in ("prompt", "chosen", "rejected")
         came.append(f"{name} ({', '.join(what for what, _ in counts)})" if texts else name)
-    columns = likely_columns([*core, *names])
+    columns = likely_columns([*core, *names], given)
     such_as = "such as " if not {*core, *columns} >= {"chosen", "rejected"} else ""
     if such_as:
         columns = {"prompt": "question", **columns, "chosen": "good", "rejected": "bad"}

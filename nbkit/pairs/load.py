@@ -14,6 +14,7 @@ from nbkit.pairs.messages import as_messages
 from nbkit.pairs.tables import Table
 
 MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
+FOLDING = ("plain", "conversational", "text answers")  # other text can be put to their prompts
 
 
 def load_pairs(
@@ -106,13 +107,17 @@ def load_pairs(
     table = sources.read(source, split, revision, name)
     if table.rows == 0:
         raise ValueError("The source has no rows; expected at least one preference pair.")
-    core, problems, ties, notes = _read_parts(table, recipe, columns)
+    columns = columns or {}
+    used = recipes.choose(table, recipe, columns)
+    made, problems, ties = recipes.apply(used, table) if used else ({}, [], [])
     of_recipe = {row for row, *_ in problems + ties}
     if len(of_recipe) == table.rows:
         nothing = [(row, None, *what) for row, *what in problems + ties]
         raise checks.bad_pairs(checks.make_report(nothing), table.rows)
-    scores = parts.scores(core, table)
-    layout = layouts.recognise(core, table.names)
+    core, asked = parts.take(table, columns, made)
+    scores = parts.scores(core, table, columns)
+    core |= {name: [*map(as_messages, core[name])] for name in sources.TEXT_COLUMNS if name in core}
+    layout = layouts.recognise(core, table.names, columns)
 
     pairs, found = rows.convert(core, layout, passed_over=of_recipe)
     problems += found
@@ -135,57 +140,44 @@ def load_pairs(
     left_out = set(report["row"])
     good = [row for row in range(table.rows) if row not in left_out]
     beside = table.beside()
-    notes += _notes(core, layout, pairs, good, table)
-    if ties and on_bad == "raise":
-        notes.append(
-            f"{len(ties)} of {table.rows} rows are ties and left out; on_bad='drop' lists them."
-        )
-    for note in notes:
+    notes = [
+        used and recipe is None and f"Read with recipe={used.name!r}: {used.says}. Name the recipe "
+        "in load_pairs, and this warning ends.",
+        ties and on_bad == "raise" and f"{len(ties)} of {table.rows} rows are ties and left out; "
+        "on_bad='drop' lists them.",
+        _about_the_prompt(layout, pairs["prompt"][good[0]]),
+        hints.unread(
+            _saying_more(table, pairs["prompt"], good),
+            asked if layout.name in FOLDING else [], columns,
+        ),
+        not scores and hints.score_columns(table.names, table.values, columns),
+    ]  # fmt: skip
+    for note in filter(None, notes):
         warnings.warn(note, stacklevel=2)
     pairs = _build(pairs, beside, good, gives_messages, chat)
     return (pairs, report) if on_bad == "drop" else pairs
 
 
-def _read_parts(table: Table, recipe: str | None, columns) -> tuple[dict, list, list, list]:
-    """The columns of the pairs, bad rows and ties of a recipe, and what the caller should know."""
-    used = recipes.choose(table, recipe, columns)
-    made, problems, ties, notes = {}, [], [], []
-    if used:
-        made, problems, ties = recipes.apply(used, table)
-        if recipe is None:
-            notes.append(
-                f"Read with recipe={used.name!r}: {used.says}. Name it in load_pairs, and this "
-                "warning ends."
-            )
-    core = parts.take(table, columns, made)
-    for name in sources.TEXT_COLUMNS:
-        if name in core:
-            core[name] = [as_messages(value) for value in core[name]]
-    return core, problems, ties, notes
-
-
-def _notes(core, layout, pairs, good, table) -> list[str]:
-    """What was done, or not done, that the caller may not expect."""
-    notes = []
+def _about_the_prompt(layout: layouts.Layout, first) -> str | None:
     if layout.name == "repeated":
-        notes.append("Both answers begin with their prompt in most rows; there it was taken off.")
+        return "Both answers begin with their prompt in most rows; there it was taken off."
     if layout.name == "implicit plain":
-        notes.append(
+        return (
             "There is no column 'prompt': what chosen and rejected share at their beginning was "
-            f"taken as the prompt (first: {pairs['prompt'][good[0]]!r:.60})."
+            f"taken as the prompt (first: {first!r:.60})."
         )
-    prompts = [_text(pairs["prompt"][row]) for row in good]
-    says = {}
-    for name in table.names:
-        if name in hints.PICTURES:
-            says[name] = True  # pictures are not opened
-        elif name in hints.BESIDE:
-            values = table.values(name)
-            says[name] = hints.says_more([values[row] for row in good], prompts)
-    notes.append(hints.unread([name for name in says if says[name]], "prompt" in core))
-    if "chosen_score" not in pairs:
-        notes.append(hints.score_columns(table.names, table.values))
-    return [note for note in notes if note]
+    return None
+
+
+def _saying_more(table: Table, prompts: list, good: list[int]) -> list[str]:
+    """The columns beside the pairs that belong to the prompt and say more than it does."""
+    names = hints.found_among(table.names, hints.PICTURES)  # pictures are not opened
+    texts = [_text(prompts[row]) for row in good]
+    for name in hints.found_among(table.names, hints.BESIDE):
+        values = table.values(name)
+        if hints.says_more([values[row] for row in good], texts):
+            names.append(name)
+    return names
 
 
 def _text(prompt) -> str:
