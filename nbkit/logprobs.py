@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from tqdm.auto import tqdm
 
 from nbkit.cache import LogprobCache, hash_pair
 from nbkit.engine import score_tokens
+from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models import Policy
 from nbkit.tokens import (
     TokenPair,
@@ -22,7 +21,9 @@ from nbkit.tokens import (
     tokenize_pairs,
 )
 
-COLUMNS = ["chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
+LOGPS = ["chosen_logp", "rejected_logp"]
+COUNTS = ["chosen_tokens", "rejected_tokens"]
+COLUMNS = [*LOGPS, *COUNTS, "tokens_hash"]
 SECONDS_BETWEEN_PARTS = 20.0
 
 
@@ -55,13 +56,15 @@ def response_logprobs(
 
     Returns:
         DataFrame indexed by pair `id`, in the order of `pairs`: `chosen_logp, rejected_logp`
-        (nats, summed, float64; accumulated in float64) and `chosen_tokens, rejected_tokens`
-        (scored tokens). `table.attrs["policy"]` and `["dtype"]` say what scored.
+        (nats, summed, float64; accumulated in float64), `chosen_tokens, rejected_tokens`
+        (scored tokens) and `tokens_hash`, which tells the tokens that were scored from others
+        under the same id. `table.attrs["policy"]` and `["dtype"]` say what scored.
 
     Raises:
         ValueError: no pairs; an id twice; a tokenizer that does not fit; a path that the model
             cannot take.
     """
+    policy = as_policy(policy)
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     table = logprob_table(
         policy, token_pairs, path=path, budget=budget, cache=cache, progress=progress
@@ -105,6 +108,7 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
         tidy DataFrame with columns `id, side ("chosen" or "rejected"), position (0 is the first
         response token), token (its text), token_id, logp` (nats), in the order of `pairs`.
     """
+    policy = as_policy(policy)
     token_pairs, _ = tokenize(policy, pairs, max_length)
     frames = {}
     for scored in score_tokens(policy, token_pairs):
@@ -143,8 +147,8 @@ class _Sums:
         if not len(known):
             return list(range(len(self.pairs)))
         rows = known.index.get_indexer(self.keys)
-        self.logp[rows >= 0] = known[COLUMNS[:2]].to_numpy()[rows[rows >= 0]]
-        self.tokens[rows >= 0] = known[COLUMNS[2:]].to_numpy()[rows[rows >= 0]]
+        self.logp[rows >= 0] = known[LOGPS].to_numpy()[rows[rows >= 0]]
+        self.tokens[rows >= 0] = known[COUNTS].to_numpy()[rows[rows >= 0]]
         return np.flatnonzero(rows < 0).tolist()
 
     def add(self, scored, positions: np.ndarray):
@@ -160,40 +164,29 @@ class _Sums:
 
     def flush(self):
         if self.store and self.unwritten:
-            part = self.table().iloc[self.unwritten]
+            part = self.table().iloc[self.unwritten][[*LOGPS, *COUNTS]]
             self.store.write(part.set_axis([self.keys[i] for i in self.unwritten]))
             self.unwritten, self.written_at = [], time.monotonic()
 
     def table(self) -> pd.DataFrame:
-        columns = dict(zip(COLUMNS, [*self.logp.T, *self.tokens.T], strict=True))
+        hashes = np.array([p.tokens_hash for p in self.pairs], dtype=np.int64)
+        columns = dict(zip(COLUMNS, [*self.logp.T, *self.tokens.T, hashes], strict=True))
         return pd.DataFrame(columns, index=pd.Index([p.id for p in self.pairs], name="id"))
 
 
-def tokenize(policy, pairs, max_length, what="pairs", kept_as="left_out"):
-    """Token pairs that can be scored, and for each of the others (by id) why not.
+def tokenize(policy: Policy, pairs, max_length, what="pairs", kept_as="left_out"):
+    """Token pairs that can be scored, and a `LeftOut` of the others.
 
     Raises and warns as `response_logprobs` does, of `what`; `kept_as` is the place in the `attrs`
     of the caller's result where the others will be found.
     """
-    if not isinstance(policy, Policy):
-        raise TypeError(f"Expected a policy (nb.load_policy), got {type(policy).__name__}.")
-    if not len(pairs):
-        raise ValueError(f"There are no {what} to score: got a data set of 0 rows.")
-    if twice := [id_ for id_, count in Counter(map(str, pairs["id"])).items() if count > 1]:
-        raise ValueError(
-            f"{len(twice)} ids occur more than once (first: {twice[0]!r}), so the rows of a table "
-            "could not be told apart. `nb.load_pairs` finds such pairs; give each its own id."
-        )
+    pairs = as_pairs(pairs, what)
     if max_length is None:
         max_length = policy.max_length
+    else:
+        max_length = as_count(max_length, "max_length")
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
     fit, left_out = split_unscored(token_pairs, max_length)
-    if left_out:
-        id_, reason = next(iter(left_out.items()))
-        warnings.warn(
-            f"{len(left_out)} of {len(token_pairs)} {what} cannot be scored and are left out; the "
-            f"first is {id_!r}: {reason}. All are in `.attrs[{kept_as!r}]`.",
-            stacklevel=3,
-        )
+    left_out.warn(len(token_pairs), what, f".attrs[{kept_as!r}]", stacklevel=3)
     return fit, left_out

@@ -7,11 +7,15 @@ go through the tokenizer's chat template. A test compares every id with TRL's ow
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
+
+from nbkit.inputs import LeftOut
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,15 @@ class TokenPair:
     def tokens(self) -> int:
         """Tokens of the packed pair: the prompt once, then both responses."""
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+    @property
+    def tokens_hash(self) -> int:
+        """48 bits that tell these token ids from others (the pair's id is not part of it); exact
+        as a float64, too."""
+        digest = hashlib.sha256()
+        for ids in (self.prompt, self.chosen, self.rejected):
+            digest.update(np.array([len(ids), *ids], dtype="<i8").tobytes())
+        return int.from_bytes(digest.digest()[:6], "big")
 
 
 def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000):
@@ -128,22 +141,25 @@ def check_vocabulary(token_pairs: list[TokenPair], rows: int) -> None:
 
 def why_unscored(pair: TokenPair, max_length: int | None) -> str | None:
     """Why this pair cannot be scored, or None: prompt + longer response exceeds `max_length`
-    tokens (nbkit never truncates), or a response has no token of its own that a token precedes."""
+    tokens (nbkit never truncates), a response has no token of its own that a token precedes, or
+    both responses are the same tokens."""
     if max_length is not None and pair.longest > max_length:
         return f"{pair.longest} tokens, more than {max_length}"
     if not pair.chosen or not pair.rejected:
         return "a response has no token of its own"
     if not pair.prompt and min(len(pair.chosen), len(pair.rejected)) == 1:
         return "a response of one token after an empty prompt: nothing predicts it"
+    if pair.chosen == pair.rejected:
+        return "chosen and rejected are the same tokens"
     return None
 
 
 def split_unscored(
     token_pairs: list[TokenPair], max_length: int | None
-) -> tuple[list[TokenPair], dict[str, str]]:
+) -> tuple[list[TokenPair], LeftOut]:
     """The pairs that can be scored, and for each of the others (by id) why not."""
     reasons = {p.id: why_unscored(p, max_length) for p in token_pairs}
-    left_out = {id_: reason for id_, reason in reasons.items() if reason}
+    left_out = LeftOut((id_, reason) for id_, reason in reasons.items() if reason)
     return [p for p in token_pairs if p.id not in left_out], left_out
 
 

@@ -13,11 +13,10 @@ from trl import DPOConfig, DPOTrainer
 
 from nbkit import engine, head, packing
 from nbkit.head import target_logps, why_not_plain
-from nbkit.logprobs import COLUMNS, response_logprobs, token_logprobs
+from nbkit.logprobs import COLUMNS, LOGPS, response_logprobs, token_logprobs
 from nbkit.models import Policy, add_lora
-from nbkit.tokens import tokenize_pairs
+from nbkit.tokens import TokenPair, tokenize_pairs
 
-LOGPS = COLUMNS[:2]
 # Which path a family takes on sequences of about 60 tokens, and why.
 PATHS = {
     "llama": None,
@@ -393,7 +392,7 @@ def test_bfloat16_runs_is_near_and_is_named(pairs, path):
     table, exact = quiet(half, pairs, path=path), quiet(policy, pairs)
     assert table.attrs["dtype"] == "torch.bfloat16" and exact.attrs["dtype"] == "torch.float32"
     assert table.attrs["policy"] == "half"
-    assert table.dtypes.tolist() == [np.float64, np.float64, np.int64, np.int64]
+    assert table.dtypes.tolist() == [np.float64] * 2 + [np.int64] * 3
     difference = (table - exact)[LOGPS].abs().to_numpy()
     assert 0 < difference.max() < 1.0, "near float32, but not float32"
 
@@ -453,7 +452,7 @@ def test_too_long_pairs_are_left_out_by_id_and_never_truncated(llama, pairs):
     first = next(iter(long))
     (message,) = [str(w.message) for w in caught]
     assert message == (
-        f"{len(long)} of 12 pairs cannot be scored and are left out; the first is {first!r}: "
+        f"{len(long)} of 12 pairs are left out: {len(long)} such as {first!r}: "
         f"{long[first]} tokens, more than {limit}. All are in `.attrs['left_out']`."
     )
     assert table.attrs["left_out"] == {i: f"{n} tokens, more than {limit}" for i, n in long.items()}
@@ -483,26 +482,40 @@ def test_a_position_encoding_that_changes_with_the_company_ends_the_default_leng
 
 
 def test_all_pairs_too_long_give_an_empty_table(llama, pairs):
-    with pytest.warns(UserWarning, match="12 of 12 pairs cannot be scored"):
+    with pytest.warns(UserWarning, match="12 of 12 pairs are left out"):
         table = quiet(llama, pairs, max_length=1)
     assert table.empty and table.columns.tolist() == COLUMNS and len(table.attrs["left_out"]) == 12
     with pytest.warns(UserWarning, match="12 of 12"):
-        tokens = token_logprobs(llama, pairs, max_length=0)
+        tokens = token_logprobs(llama, pairs, max_length=1)
     assert tokens.empty and "logp" in tokens
 
 
 def test_wrong_input_is_named(llama, pairs):
-    with pytest.raises(ValueError, match="no pairs to score: got a data set of 0 rows"):
+    with pytest.raises(ValueError, match="no pairs to work on: got a data set of 0 rows"):
         quiet(llama, pairs.select([]))
-    with pytest.raises(ValueError, match="no pairs to score"):
+    with pytest.raises(ValueError, match="no pairs to work on"):
         token_logprobs(llama, pairs.select([]))
-    with pytest.raises(ValueError, match=r"2 ids occur more than once \(first: 'p0'\).*load_pairs"):
+    with pytest.raises(ValueError, match=r"2 ids occur more than once \('p0', 'p1'\).*load_pairs"):
         quiet(llama, pairs.select([0, 1, 0, 2, 1]))
     with pytest.raises(ValueError, match="path='fast'; expected 'auto', 'packed' or 'padded'"):
         quiet(llama, pairs, path="fast")
     small = tiny.policy(vocab_size=300)
     with pytest.raises(ValueError, match=r"token id \d+, but the model's embedding has 300 rows"):
         quiet(small, pairs)
+
+
+def test_a_table_says_which_tokens_were_scored(llama, pairs):
+    table = quiet(llama, pairs)
+    token_pairs = tokenize_pairs(llama.tokenizer, pairs)
+    assert table.tokens_hash.tolist() == [p.tokens_hash for p in token_pairs]
+    assert table.tokens_hash.nunique() == 12 and table.tokens_hash.dtype == np.int64
+    assert (table.tokens_hash.astype(float).astype(np.int64) == table.tokens_hash).all()
+    other = pairs.map(lambda row: {"chosen": row["chosen"] + " dog"} if row["id"] == "p3" else {})
+    changed = quiet(llama, other).tokens_hash != table.tokens_hash
+    assert changed[changed].index.tolist() == ["p3"]
+    one = TokenPair("a", [1, 2], [3], [4])
+    assert one.tokens_hash == TokenPair("b", [1, 2], [3], [4]).tokens_hash
+    assert one.tokens_hash != TokenPair("a", [1], [2, 3], [4]).tokens_hash
 
 
 def test_two_pairs_of_the_same_text_are_two_rows(llama):

@@ -10,10 +10,12 @@ import tiny
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from nbkit.inputs import LeftOut
 from nbkit.tokens import (
     TokenPair,
     check_vocabulary,
     common_prefix,
+    split_unscored,
     token_pieces,
     tokenize_pairs,
     tokenize_prompts,
@@ -210,6 +212,16 @@ def test_why_unscored_counts_prompt_and_longer_response():
     empty = "a response has no token of its own"
     assert why_unscored(TokenPair("a", [1], [], [2]), 9) == empty
     assert why_unscored(TokenPair("a", [1], [2], []), 9) == empty
+
+
+def test_responses_of_the_same_tokens_are_no_pair():
+    same = "chosen and rejected are the same tokens"
+    assert why_unscored(TokenPair("a", [1], [2, 3], [2, 3]), 9) == same
+    assert why_unscored(TokenPair("a", [1], [2, 3], [2]), 9) is None
+    pairs = [TokenPair(i, [1], [2], [n]) for i, n in zip("abc", (2, 3, 2))]
+    fit, left_out = split_unscored(pairs, 9)
+    assert [p.id for p in fit] == ["b"] and left_out == {"a": same, "c": same}
+    assert isinstance(left_out, LeftOut)
 
 
 def test_nothing_predicts_the_first_token_so_a_response_needs_another():

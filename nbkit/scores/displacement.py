@@ -7,6 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from nbkit.engine import response_states
+from nbkit.inputs import as_policy
 from nbkit.logprobs import tokenize
 from nbkit.models import Policy
 
@@ -37,6 +38,7 @@ def ches(
         Series "ches" indexed by pair id, in squared units of the last hidden states (those that
         predict the response tokens, after the final norm); `attrs["left_out"]`.
     """
+    policy = as_policy(policy)
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     values = torch.zeros(len(token_pairs), dtype=torch.float64)
     with tqdm(

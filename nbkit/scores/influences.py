@@ -19,6 +19,7 @@ from nbkit.derivatives.curvature import gauss_newton, solve
 from nbkit.derivatives.finite import logp_sums
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.reference import some
+from nbkit.inputs import as_policy
 from nbkit.logprobs import tokenize
 from nbkit.models import Policy
 from nbkit.scores.margins import check_each_once, dpo_loss, implicit_margin, positive
@@ -108,7 +109,7 @@ def influence_table(
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
-    beta = positive(beta)
+    policy, beta = as_policy(policy), positive(beta)
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(
         policy, reference, validation, max_length, scoring,
@@ -200,7 +201,10 @@ class _Pairs:
     def __init__(self, policy, reference, pairs, max_length, scoring, **named):
         self.token_pairs, self.left_out = tokenize(policy, pairs, max_length, **named)
         if not self.token_pairs:
-            raise ValueError(f"None of the {len(pairs)} {named['what']} can be scored (see above).")
+            raise ValueError(
+                f"None of the {len(self.left_out)} {named['what']} can be scored: "
+                f"{self.left_out.reasons()}."
+            )
         if isinstance(reference, Policy):
             rows = reference.causal_lm.get_input_embeddings().weight.shape[0]
             check_vocabulary(self.token_pairs, rows)
