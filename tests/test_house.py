@@ -17,7 +17,7 @@ PACKAGE = ROOT / "nbkit"
 
 # A module or sub-package may import those of its own floor and of the floors below it.
 FLOORS = [
-    {"pairs", "models", "inputs", "tokens", "profiles", "world"},
+    {"pairs", "models", "inputs", "tokens", "templates", "doubts", "profiles", "world"},
     {"logprobs", "packing", "cache", "engine", "head", "derivatives"},
     {"scores", "select", "intervals", "agreement"},
     {"train", "sampling", "evaluate", "rewards", "workers"},
