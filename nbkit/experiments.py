@@ -11,10 +11,11 @@ from datasets import Dataset
 
 from nbkit.cache import hash_content, hash_pairs, keep_table
 from nbkit.evaluate import rewards, wins
+from nbkit.inputs import as_prompts
 from nbkit.intervals import Gain, paired_gain
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy
-from nbkit.sampling import prompt_list, sample
+from nbkit.sampling import sample
 from nbkit.scores import log_ratios
 from nbkit.select import random_like
 from nbkit.tokens import tokenize_prompts
@@ -32,7 +33,7 @@ from nbkit.workers import run_jobs
 BUDGETS = ("examples", "updates")
 # what `compare` gives to `train_dpo` itself
 OWN = {"seed", "order", "keep", "trace", "trace_every", "checkpoints", "copy_model"}
-SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 128}
+SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": None}
 
 
 def compare(
@@ -74,7 +75,7 @@ def compare(
             shuffled by the seed.
         held_out: pairs on which `accuracy` and the shifts of log-probs are measured.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, 128.
+        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, `sample`'s.
         reference: DPO's reference; default the policy itself, of a LoRA policy its base model. A
             log-prob table over `pairs` and `held_out` will do, unless there are edited pairs.
         cache: folder in which every finished run is kept by content; the same call after an
@@ -98,7 +99,7 @@ def compare(
             of a control; an unknown budget or name in `in_order`; a reward that is no finite
             number; and what `train_dpo` and `sample` refuse.
     """
-    seeds, prompts, budgets = seed_list(seeds), prompt_list(prompts), list(budgets)
+    seeds, prompts, budgets = seed_list(seeds), as_prompts(prompts), list(budgets)
     _check(selections, budgets, in_order, reference, training)
     length, how = training.get("max_length"), {**SAMPLING, **(sampling or {})}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from nbkit.cache import LogprobCache, hash_pair
@@ -44,7 +45,9 @@ def response_logprobs(
 
     Args:
         policy: the policy that scores.
-        pairs: Dataset with `id, prompt, chosen, rejected` (see `nbkit.load_pairs`).
+        pairs: Dataset with `id, prompt, chosen, rejected`, or whatever `nbkit.load_pairs` reads.
+            Plain text is read as it is; conversations go through the chat template (see
+            `nbkit.tokens`; what may surprise about the tokens is warned of).
         max_length: longest prompt + response, in tokens; default what the model was made for.
             Longer pairs are left out, never truncated: `table.attrs["left_out"]` (id ->
             reason) names them, and a warning says how many.
@@ -61,8 +64,9 @@ def response_logprobs(
         under the same id. `table.attrs["policy"]` and `["dtype"]` say what scored.
 
     Raises:
-        ValueError: no pairs; an id twice; a tokenizer that does not fit; a path that the model
-            cannot take.
+        ValueError: no pairs; an id twice; a tokenizer that does not fit; a chat template that
+            refuses a pair; a path that the model cannot take; a model that computes no numbers
+            (NaN weights, overflow in float16). What was scored before stays in the cache.
     """
     policy = as_policy(policy)
     token_pairs, left_out = tokenize(policy, pairs, max_length)
@@ -84,7 +88,9 @@ def logprob_table(
 ) -> pd.DataFrame:
     """The table of `response_logprobs`, for pairs that are token ids already (`tokenize`)."""
     store = LogprobCache(cache, policy) if cache is not None else None
-    sums = _Sums(token_pairs, store)
+    if budget is not None:
+        budget = as_count(budget, "budget")
+    sums = _Sums(policy, token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
     try:
         with tqdm(
@@ -112,6 +118,7 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
     token_pairs, _ = tokenize(policy, pairs, max_length)
     frames = {}
     for scored in score_tokens(policy, token_pairs):
+        check_finite(policy, token_pairs, scored)
         for i in scored.pairs:
             pair = token_pairs[i]
             for n, (side, ids) in enumerate((("chosen", pair.chosen), ("rejected", pair.rejected))):
@@ -131,11 +138,34 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
     return pd.concat([frames[i] for i in sorted(frames)], ignore_index=True)
 
 
+def check_finite(policy: Policy, token_pairs: list[TokenPair], scored, positions=None) -> None:
+    """Raise ValueError, naming the first pair, if a forward pass gave NaN or infinity;
+    `positions` maps its pair numbers to `token_pairs`."""
+    bad = ~scored.logps.isfinite()
+    if bad.any():
+        first = int(scored.owners[bad].min()) // 2
+        pair = token_pairs[first if positions is None else positions[first]]
+        raise not_finite(policy, f"pair {pair.id!r}")
+
+
+def not_finite(policy: Policy, where: str) -> ValueError:
+    """The error of a policy that gives NaN or infinity for `where`, with the likely cause."""
+    parameters = policy.causal_lm.named_parameters()
+    broken = next((name for name, p in parameters if not p.isfinite().all()), None)
+    if broken:
+        cause = f"Its weights hold NaN or infinity ({broken}): load them again, or train anew."
+    elif policy.dtype == torch.float16:
+        cause = "Numbers above 65,504 overflow in float16: load it in bfloat16 or float32."
+    else:
+        cause = f"Its weights are finite, so the numbers overflow on the way, in {policy.dtype}."
+    return ValueError(f"Policy {policy.name!r} gives NaN or infinity for {where}. {cause}")
+
+
 class _Sums:
     """The table as it grows: sums and counts by pair, and the parts that go to the cache."""
 
-    def __init__(self, token_pairs, store):
-        self.pairs = token_pairs
+    def __init__(self, policy, token_pairs, store):
+        self.policy, self.pairs = policy, token_pairs
         self.logp = np.zeros((len(token_pairs), 2))
         self.tokens = np.zeros((len(token_pairs), 2), int)
         self.store, self.unwritten, self.written_at = store, [], time.monotonic()
@@ -153,6 +183,7 @@ class _Sums:
 
     def add(self, scored, positions: np.ndarray):
         """Add one forward pass; `positions` maps its pair numbers to rows of the table."""
+        check_finite(self.policy, self.pairs, scored, positions)
         owners = scored.owners.numpy()
         row, side = positions[owners // 2], owners % 2
         np.add.at(self.logp, (row, side), scored.logps.double().numpy())

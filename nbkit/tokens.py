@@ -131,9 +131,13 @@ def common_prefix(a: list[int], b: list[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
-def check_vocabulary(token_pairs: list[TokenPair], rows: int) -> None:
-    """Raise ValueError if a token id has no row in an embedding matrix of `rows` rows."""
-    top = max((max(p.prompt + p.chosen + p.rejected, default=0) for p in token_pairs), default=0)
+def check_vocabulary(token_pairs: list[TokenPair] | list[list[int]], rows: int) -> None:
+    """Raise ValueError if a token id of pairs, or of sequences of ids, has no row in an embedding
+    matrix of `rows` rows."""
+    sequences = (
+        p.prompt + p.chosen + p.rejected if isinstance(p, TokenPair) else p for p in token_pairs
+    )
+    top = max((max(ids, default=0) for ids in sequences), default=0)
     if top >= rows:
         raise ValueError(
             f"The tokenizer made token id {top}, but the model's embedding has {rows} rows: "

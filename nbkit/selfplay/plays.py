@@ -12,8 +12,9 @@ import pandas as pd
 from nbkit.cache import hash_content, keep_table
 from nbkit.evaluate import rewards, wins
 from nbkit.experiments import SAMPLING
+from nbkit.inputs import as_prompts
 from nbkit.models import Policy
-from nbkit.sampling import prompt_list, sample
+from nbkit.sampling import sample
 from nbkit.selfplay.loop import self_play
 from nbkit.workers import run_jobs
 
@@ -46,7 +47,7 @@ def compare_plays(
         folder: where the self-plays are kept, each in a folder of its own with its answers in the
             test. The same call after an interruption plays and asks only what is missing.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, 128.
+        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, `sample`'s.
         workers: processes that play at once (see `nbkit.workers`). With several, judges and
             functions of the self-plays must be importable: no lambdas, nothing from a notebook.
         progress: show a bar over the self-plays.
@@ -67,7 +68,7 @@ def compare_plays(
     told = {key: {"judge": judge, **common, **play} for key, play in plays.items()}
     if workers > 1:
         _check_importable(told)
-    prompts = prompt_list(prompts)
+    prompts = as_prompts(prompts)
     baseline, before = {}, {}
     for seed in dict.fromkeys(seed for _, seed in told):
         baseline[seed] = sample(policy, prompts, seed=2 * seed + 1, progress=False, **how)
