@@ -72,7 +72,7 @@ def win_rate(
 
     Raises:
         ValueError: no prompts, a wrong number of baseline responses, what `nbkit.sample` refuses,
-            a judge that fails, or a reward that is no finite number.
+            or a reward that is no finite number.
     """
     policy, prompts = as_policy(policy), as_prompts(prompts)
     confidence = as_number(confidence, "confidence", above=0, most=1)
@@ -151,8 +151,8 @@ def rewards(judge, prompts, responses) -> np.ndarray:
     """The judge's reward of each response to its prompt.
 
     Raises:
-        ValueError: the judge fails, or gives what is no finite number; with the number of the
-            prompt.
+        ValueError: what is no finite number, with the number of the prompt. An error of the judge
+            itself goes on, with a note that names the prompt.
     """
     responses = list(responses)
     if hasattr(judge, "many"):  # a reward model scores a batch at a time
@@ -163,10 +163,11 @@ def rewards(judge, prompts, responses) -> np.ndarray:
             try:
                 values.append(judge(prompt, response))
             except Exception as error:  # the judge is the user's own program
-                raise ValueError(
-                    f"The judge fails for response {response!r:.60} to prompt {number} "
-                    f"({prompt!r:.60}): {type(error).__name__}: {str(error):.200}"
-                ) from error
+                error.add_note(
+                    f"The judge failed for response {response!r:.60} to prompt {number} "
+                    f"({prompt!r:.60})."
+                )
+                raise
     finite = [_finite(value) for value in values]
     if bad := [number for number, value in enumerate(finite) if value is None]:
         raise ValueError(

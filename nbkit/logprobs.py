@@ -68,7 +68,7 @@ def response_logprobs(
             refuses a pair; a path that the model cannot take; a model that computes no numbers
             (NaN weights, overflow in float16). What was scored before stays in the cache.
     """
-    policy = as_policy(policy)
+    policy, budget = as_policy(policy), as_limit(budget, "budget")
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     table = logprob_table(
         policy, token_pairs, path=path, budget=budget, cache=cache, progress=progress
@@ -88,8 +88,6 @@ def logprob_table(
 ) -> pd.DataFrame:
     """The table of `response_logprobs`, for pairs that are token ids already (`tokenize`)."""
     store = LogprobCache(cache, policy) if cache is not None else None
-    if budget is not None:
-        budget = as_count(budget, "budget")
     sums = _Sums(policy, token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
     try:
@@ -136,6 +134,11 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
     if not frames:  # every pair was left out
         return pd.DataFrame(columns=["id", "side", "position", "token", "token_id", "logp"])
     return pd.concat([frames[i] for i in sorted(frames)], ignore_index=True)
+
+
+def as_limit(value, name: str) -> int | None:
+    """A whole number above 0, or None where the default is meant."""
+    return None if value is None else as_count(value, name)
 
 
 def check_finite(policy: Policy, token_pairs: list[TokenPair], scored, positions=None) -> None:
@@ -211,11 +214,8 @@ def tokenize(policy: Policy, pairs, max_length, what="pairs", kept_as="left_out"
     Raises and warns as `response_logprobs` does, of `what`; `kept_as` is the place in the `attrs`
     of the caller's result where the others will be found.
     """
+    max_length = as_limit(max_length, "max_length") or policy.max_length
     pairs = as_pairs(pairs, what)
-    if max_length is None:
-        max_length = policy.max_length
-    else:
-        max_length = as_count(max_length, "max_length")
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
     fit, left_out = split_unscored(token_pairs, max_length)

@@ -8,8 +8,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor
 
-from nbkit.inputs import as_count, as_number, as_policy, as_prompts
-from nbkit.logprobs import not_finite
+from nbkit.inputs import as_number, as_policy, as_prompts
+from nbkit.logprobs import as_limit, not_finite
 from nbkit.models import Policy
 from nbkit.tokens import check_vocabulary, tokenize_prompts
 
@@ -59,21 +59,21 @@ def sample(
     how["temperature"] = as_number(temperature, "temperature", least=0)
     if temperature == 0:
         how = dict(do_sample=False)
-    if max_new_tokens is None:
-        max_new_tokens = min(LONGEST, (policy.max_length or 2 * LONGEST) // 2)
-    how["max_new_tokens"] = as_count(max_new_tokens, "max_new_tokens")
-    budget = as_count(budget, "budget") if budget is not None else None
+    room = (policy.max_length or 2 * LONGEST) // 2
+    max_new_tokens = as_limit(max_new_tokens, "max_new_tokens") or min(LONGEST, room)
+    budget = as_limit(budget, "budget") or BUDGET.get(policy.device.type, BUDGET["cuda"])
     token_ids = tokenize_prompts(policy.tokenizer, prompts)
     _check(policy, token_ids, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]), reverse=True)
-    budget = budget or BUDGET.get(policy.device.type, BUDGET["cuda"])
     stop = stop_tokens(policy)
+    how |= dict(max_new_tokens=max_new_tokens, eos_token_id=stop or None)
+    how["pad_token_id"] = policy.pad_id
     responses = [""] * len(prompts)
     with (
         torch.random.fork_rng(),
         torch.inference_mode(),
         policy.ready(),
-        _settings(policy, eos_token_id=stop or None, pad_token_id=policy.pad_id, **how),
+        _settings(policy, how),
         tqdm(total=len(prompts), unit=" prompts", desc=f"sampling, {policy.name}", delay=1,
              disable=not progress) as bar,
     ):  # fmt: skip
@@ -124,7 +124,7 @@ def _check(policy, token_ids, max_new_tokens):
 
 
 @contextlib.contextmanager
-def _settings(policy, **settings):
+def _settings(policy, settings):
     """Inside the block these are the model's whole generation config: `generate` takes from it
     whatever its arguments leave open."""
     model = policy.causal_lm

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from nbkit.engine import response_states
 from nbkit.inputs import as_policy
-from nbkit.logprobs import not_finite, tokenize
+from nbkit.logprobs import as_limit, not_finite, tokenize
 from nbkit.models import Policy
 
 
@@ -38,7 +38,7 @@ def ches(
         Series "ches" indexed by pair id, in squared units of the last hidden states (those that
         predict the response tokens, after the final norm); `attrs["left_out"]`.
     """
-    policy = as_policy(policy)
+    policy, budget = as_policy(policy), as_limit(budget, "budget")
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     values = torch.zeros(len(token_pairs), dtype=torch.float64)
     with tqdm(

@@ -20,7 +20,7 @@ from nbkit.derivatives.finite import logp_sums
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.reference import some
 from nbkit.inputs import as_policy
-from nbkit.logprobs import tokenize
+from nbkit.logprobs import as_limit, tokenize
 from nbkit.models import Policy
 from nbkit.scores.margins import check_each_once, dpo_loss, implicit_margin, positive
 from nbkit.select import middle
@@ -109,7 +109,7 @@ def influence_table(
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
-    policy, beta = as_policy(policy), positive(beta)
+    policy, beta, budget = as_policy(policy), positive(beta), as_limit(budget, "budget")
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(
         policy, reference, validation, max_length, scoring,
