@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from nbkit.cache import LogprobCache, hash_pair
+from nbkit.cache import LogprobCache, hash_pair, try_folder
 from nbkit.engine import score_tokens
 from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models import Policy
+from nbkit.tables import LOGPS
 from nbkit.tokens import (
     TokenPair,
     check_vocabulary,
@@ -22,7 +23,6 @@ from nbkit.tokens import (
     tokenize_pairs,
 )
 
-LOGPS = ["chosen_logp", "rejected_logp"]
 COUNTS = ["chosen_tokens", "rejected_tokens"]
 COLUMNS = [*LOGPS, *COUNTS, "tokens_hash"]
 SECONDS_BETWEEN_PARTS = 20.0
@@ -90,6 +90,8 @@ def logprob_table(
     store = LogprobCache(cache, policy) if cache is not None else None
     sums = _Sums(policy, token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
+    if cache is not None and len(todo):
+        try_folder(cache)
     try:
         with tqdm(
             total=len(token_pairs), initial=len(token_pairs) - len(todo), unit=" pairs",

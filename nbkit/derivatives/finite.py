@@ -36,11 +36,11 @@ def finite_difference(
         Two float64 [n, 2]: nats, summed over tokens; nats per unit of v.
     """
     moved = {name: p for name, p in choose(policy, "all").items() if name in direction}
-    with shifted(moved, direction, h):
+    with policy.ready(), shifted(moved, direction, h):
         ahead = logp_sums(policy, token_pairs, **scoring)
     if at_theta is not None:
         return at_theta, (ahead - at_theta) / h
-    with shifted(moved, direction, -h):
+    with policy.ready(), shifted(moved, direction, -h):
         behind = logp_sums(policy, token_pairs, **scoring)
     return (ahead + behind) / 2, (ahead - behind) / (2 * h)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from datasets import Dataset
 
 from nbkit.evaluate import rewards
-from nbkit.inputs import as_prompts
+from nbkit.inputs import as_count, as_policy, as_prompts
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy
 from nbkit.sampling import sample
@@ -46,8 +46,8 @@ def answer(
     Returns:
         Tidy DataFrame `prompt_id, prompt, response, reward`, k rows a prompt.
     """
-    asked = with_ids(prompts)
-    asked = asked.loc[asked.index.repeat(k)].reset_index(drop=True)
+    policy, asked = as_policy(policy), with_ids(prompts)
+    asked = asked.loc[asked.index.repeat(as_count(k, "k"))].reset_index(drop=True)
     responses = sample(
         policy, asked.prompt.tolist(), seed=seed, temperature=temperature, top_p=top_p,
         max_new_tokens=max_new_tokens, progress=progress,
@@ -129,6 +129,7 @@ def policy_rewriter(policy: Policy, instruction: str = INSTRUCTION, **sampling) 
             rewritten, and the instruction is sent as a message of the user.
         **sampling: for `nbkit.sample`.
     """
+    policy = as_policy(policy)
 
     def rewrite(prompts: list, seed: int) -> list:
         talks = bool(prompts) and not isinstance(prompts[0], str)
