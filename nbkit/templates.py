@@ -35,7 +35,7 @@ def render(
         tokenizer: has the chat template. Its `template_time` (a datetime, which is set to the
             present when it is first needed) is what a template that writes the date writes.
         conversations: lists of messages (`role, content`).
-        names: what an error calls each of them, such as "pair 'p1'".
+        names: what an error calls each of them, such as "Pair 'p1'".
         settings: for each conversation what else the template is told (see `row_settings`).
         generation: end where the model is to answer.
 
@@ -70,7 +70,7 @@ def require_template(tokenizer: PreTrainedTokenizerBase) -> None:
 def answer_opening(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the chat template writes between the text of a user and the answer; "" if nothing."""
     try:
-        (text,) = render(tokenizer, [_asked(PROBE)], ["a probe"], generation=True)
+        (text,) = render(tokenizer, [_asked(PROBE)], ["A probe"], generation=True)
     except ValueError:
         return ""
     return text.partition(PROBE)[2].strip()
@@ -79,7 +79,7 @@ def answer_opening(tokenizer: PreTrainedTokenizerBase) -> str:
 def reads_otherwise(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool:
     """Whether the chat template makes other tokens of a prompt than it has as plain text."""
     try:
-        (text,) = render(tokenizer, [_asked(prompt)], ["a probe"], generation=True)
+        (text,) = render(tokenizer, [_asked(prompt)], ["A probe"], generation=True)
     except ValueError:
         return False
     raw, rendered = tokenizer(prompt), tokenizer(text, add_special_tokens=False)

@@ -100,7 +100,7 @@ def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts) -> list[list[i
         for number, prompt in enumerate(prompts):
             doubts.plain(number, prompt, [], ids[number])
     else:
-        names = [f"prompt {number}" for number in range(len(prompts))]
+        names = [f"Prompt {number}" for number in range(len(prompts))]
         texts = render(tokenizer, prompts, names, generation=True)
         ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
         for number, prompt in enumerate(prompts):

@@ -76,7 +76,7 @@ def test_a_conversation_that_the_template_refuses_is_named_with_the_remedy():
     )
     with pytest.raises(ValueError, match=message):
         tokenize_pairs(tokens(NO_SYSTEM), rows)
-    with pytest.raises(ValueError, match="^prompt 1: the chat template refuses.*'system', 'user'"):
+    with pytest.raises(ValueError, match="^Prompt 1: the chat template refuses.*'system', 'user'"):
         tokenize_prompts(tokens(NO_SYSTEM), rows["prompt"])
     user = {"role": "user", "content": "hello"}
     doubled = chat(turns("hello"), [user, user])
