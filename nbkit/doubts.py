@@ -52,16 +52,17 @@ CUT = (
 
 
 class Doubts:
-    """Collects the texts of each kind. `ids` are token ids of what the model reads."""
+    """Collects the texts of each kind: all plain texts, or all conversations. `ids` are token ids
+    of what the model reads."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, what: str):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, what: str, plain: bool):
         self.tokenizer, self.what = tokenizer, what
         self.found: dict[str, dict] = {}  # kind -> names, each once
         self.told: dict[str, str] = {}  # what the messages say of the first
         self.opening = answer_opening(tokenizer) if tokenizer.chat_template else ""
         self.special = _special_tokens(tokenizer)
         self.raw_is_other = None  # whether plain text and the chat template make other tokens
-        self.ends_texts = ends_texts(tokenizer)
+        self.ends_texts = plain and _ends_texts(tokenizer)
 
     def plain(self, name, prompt: str, responses: list[str], ids: list[int]) -> None:
         """A plain-text prompt with its responses."""
@@ -113,7 +114,7 @@ class Doubts:
             self.add(SPECIAL, name, token=match.group())
 
 
-def ends_texts(tokenizer: PreTrainedTokenizerBase) -> bool:
+def _ends_texts(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer writes the eos token at the end of every plain text."""
     return tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]
 

@@ -200,14 +200,18 @@ class _Sums:
 
     def flush(self):
         if self.store and self.unwritten:
-            part = self.table().iloc[self.unwritten][[*LOGPS, *COUNTS]]
-            self.store.write(part.set_axis([self.keys[i] for i in self.unwritten]))
+            keys = [self.keys[i] for i in self.unwritten]
+            self.store.write(self._numbers().iloc[self.unwritten].set_axis(keys))
             self.unwritten, self.written_at = [], time.monotonic()
 
     def table(self) -> pd.DataFrame:
         hashes = np.array([p.tokens_hash for p in self.pairs], dtype=np.int64)
-        columns = dict(zip(COLUMNS, [*self.logp.T, *self.tokens.T, hashes], strict=True))
-        return pd.DataFrame(columns, index=pd.Index([p.id for p in self.pairs], name="id"))
+        ids = pd.Index([p.id for p in self.pairs], name="id")
+        return self._numbers().assign(tokens_hash=hashes).set_axis(ids)
+
+    def _numbers(self) -> pd.DataFrame:
+        columns = zip([*LOGPS, *COUNTS], [*self.logp.T, *self.tokens.T], strict=True)
+        return pd.DataFrame(dict(columns))
 
 
 def tokenize(policy: Policy, pairs, max_length, what="pairs", kept_as="left_out"):

@@ -45,8 +45,8 @@ def render(
     require_template(tokenizer)
     texts = []
     for name, conversation, more in zip(names, conversations, settings or repeat({})):
-        template = _dated(tokenizer, tokenizer.get_chat_template(tools=more.get("tools")))
         try:
+            template = _dated(tokenizer, tokenizer.get_chat_template(tools=more.get("tools")))
             text = tokenizer.apply_chat_template(
                 conversation, chat_template=template, tokenize=False,
                 add_generation_prompt=generation, **more,
@@ -68,12 +68,14 @@ def require_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def answer_opening(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the chat template writes between the text of a user and the answer; "" if nothing."""
+    """What the chat template writes between the text of a user and the answer; "" if nothing that
+    could be told from a text."""
     try:
         (text,) = render(tokenizer, [_asked(PROBE)], ["A probe"], generation=True)
     except ValueError:
         return ""
-    return text.partition(PROBE)[2].strip()
+    opening = text.partition(PROBE)[2].strip()
+    return opening if len(opening) > 5 else ""  # a mere ":" tells nothing
 
 
 def reads_otherwise(tokenizer: PreTrainedTokenizerBase, prompt: str) -> bool:
@@ -106,8 +108,7 @@ def row_settings(rows, names: Iterable[str]) -> list[dict] | None:
     Raises:
         ValueError: text that is no JSON.
     """
-    columns = [rows[name] for name in ("tools", "chat_template_kwargs") if name in rows]
-    if not columns:
+    if not {"tools", "chat_template_kwargs"} & set(rows):
         return None
     nothing = [None] * len(rows["prompt"])
     both = zip(names, rows.get("tools", nothing), rows.get("chat_template_kwargs", nothing))
@@ -149,10 +150,11 @@ def _asked(text: str) -> list[dict]:
 
 def _refused(name: str, conversation, error: Exception) -> ValueError:
     roles = [turn.get("role") for turn in conversation]
-    if "system" in roles and "alternat" not in str(error):
-        remedy = "Put the text of the system message at the head of the first user message."
-    elif any(a == b for a, b in zip(["assistant", *roles], roles)):
+    others = [role for role in roles if role != "system"]
+    if any(a == b for a, b in zip(["assistant", *others], others)):
         remedy = "Join neighbouring messages, so that user and assistant alternate, the user first."
+    elif "system" in roles:
+        remedy = "Put the text of the system message at the head of the first user message."
     else:
         remedy = "Change these messages, or `policy.tokenizer.chat_template`."
     return ValueError(

@@ -69,19 +69,20 @@ def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000
         list of `TokenPair`, in the order of `pairs`.
 
     Raises:
-        ValueError: the tokenizer cannot serve these rows (no eos token, no chat template).
+        ValueError: the tokenizer cannot serve these rows (no eos token, no chat template), or its
+            chat template refuses one.
     """
     if not len(pairs):
         return []
-    doubts = Doubts(tokenizer, "pairs")
-    to_ids = _text_ids if isinstance(pairs[0]["prompt"], str) else _chat_ids
+    plain = isinstance(pairs[0]["prompt"], str)
+    doubts, to_ids = Doubts(tokenizer, "pairs", plain), _text_ids if plain else _chat_ids
     out = []
     for start in range(0, len(pairs), batch_size):
         rows = pairs[start : start + batch_size]
         prompts, chosen, rejected = to_ids(tokenizer, rows, doubts)
         for id_, p, c, r in zip(rows["id"], prompts, chosen, rejected, strict=True):
             boundary = min(common_prefix(p, c), common_prefix(p, r))
-            if boundary < len(p) and not doubts.ends_texts:
+            if boundary < len(p) - doubts.ends_texts:  # without the EOS that a tokenizer adds
                 doubts.add(CUT, id_)
             out.append(TokenPair(str(id_), p[:boundary], c[boundary:], r[boundary:]))
     doubts.warn(len(pairs))
@@ -94,8 +95,9 @@ def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts) -> list[list[i
     prompts = list(prompts)
     if not prompts:
         return []
-    doubts = Doubts(tokenizer, "prompts")
-    if isinstance(prompts[0], str):
+    plain = isinstance(prompts[0], str)
+    doubts = Doubts(tokenizer, "prompts", plain)
+    if plain:
         ids = tokenizer(prompts)["input_ids"]
         for number, prompt in enumerate(prompts):
             doubts.plain(number, prompt, [], ids[number])

@@ -82,6 +82,8 @@ def test_a_conversation_that_the_template_refuses_is_named_with_the_remedy():
     doubled = chat(turns("hello"), [user, user])
     with pytest.raises(ValueError, match="Pair 'p1'.*must alternate.*Join neighbouring messages"):
         tokenize_pairs(tokens(ALTERNATING), doubled)
+    with pytest.raises(ValueError, match="Pair 'p1'.*must alternate.*head of the first user"):
+        tokenize_pairs(tokens(ALTERNATING), rows)
     broken = tokens("{{ messages[0]['content'] + 1 }}")
     with pytest.raises(ValueError, match=r"Pair 'p0'.*'user'.*policy\.tokenizer\.chat_template"):
         tokenize_pairs(broken, rows)
