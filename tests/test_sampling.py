@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -177,6 +178,18 @@ def test_nan_weights_are_named(policy, temperature):
     message = "^Policy 'llama' gives NaN or infinity for prompt [01]. Its weights .*up_proj.weight"
     with pytest.raises(ValueError, match=message):
         nb.sample(policy, ["hello", "what is it ?"], temperature=temperature, **QUIET)
+
+
+def test_sampling_and_scoring_take_turns_in_threads(policy):
+    pairs, prompts = tiny.text_pairs(4), ["hello", "what is it ?"]
+    calls = [
+        lambda: nb.sample(policy, prompts, **GREEDY),
+        lambda: nb.response_logprobs(policy, pairs, progress=False).round(4).to_dict(),
+    ]
+    alone = [call() for call in calls]
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda call: call(), calls * 4))
+    assert told == alone * 4
 
 
 def test_an_adapter_answers_as_its_model_does(policy):
