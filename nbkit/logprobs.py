@@ -46,8 +46,9 @@ def response_logprobs(
     Args:
         policy: the policy that scores.
         pairs: Dataset with `id, prompt, chosen, rejected`, or whatever `nbkit.load_pairs` reads.
-            Plain text is read as it is; conversations go through the chat template (see
-            `nbkit.tokens`; what may surprise about the tokens is warned of).
+            Conversations go through the chat template; plain text is read as it is, with a warning
+            where the tokenizer has a template (`policy.tokenizer.chat_template = None` says that
+            raw text is meant). What else may surprise about the tokens is warned of, too.
         max_length: longest prompt + response, in tokens; default what the model was made for.
             Longer pairs are left out, never truncated: `table.attrs["left_out"]` (id ->
             reason) names them, and a warning says how many.
