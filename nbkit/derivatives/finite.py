@@ -7,7 +7,7 @@ import contextlib
 import torch
 
 from nbkit.derivatives.parameters import Direction, choose
-from nbkit.logprobs import COLUMNS, logprob_table
+from nbkit.logprobs import LOGPS, logprob_table
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
 
@@ -52,7 +52,7 @@ def logp_sums(policy: Policy, token_pairs: list[TokenPair], **scoring) -> torch.
         **scoring: `path, budget, cache, progress`, see `nbkit.response_logprobs`.
     """
     table = logprob_table(policy, token_pairs, **scoring)
-    return torch.from_numpy(table[COLUMNS[:2]].to_numpy().copy())
+    return torch.from_numpy(table[LOGPS].to_numpy().copy())
 
 
 @contextlib.contextmanager
