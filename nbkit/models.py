@@ -65,6 +65,14 @@ class Policy:
         return self.causal_lm.get_input_embeddings().weight.dtype
 
     @property
+    def pad_id(self) -> int:
+        """The token id that fills rows up to one length: the tokenizer's pad or eos token, else 0.
+        Always a row of the embedding; what it is does not matter, since it is masked."""
+        rows = self.causal_lm.get_input_embeddings().weight.shape[0]
+        ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+        return next(id_ for id_ in ids if id_ is not None and 0 <= id_ < rows)
+
+    @property
     def max_length(self) -> int | None:
         """Longest sequence the model was made for, in tokens; None when its config names none.
 
