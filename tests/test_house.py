@@ -17,7 +17,7 @@ PACKAGE = ROOT / "nbkit"
 
 # A module or sub-package may import those of its own floor and of the floors below it.
 FLOORS = [
-    {"pairs", "models", "inputs", "tokens", "profiles", "world"},
+    {"pairs", "models", "loading", "saving", "inputs", "tokens", "profiles", "world"},
     {"logprobs", "packing", "cache", "engine", "head", "derivatives"},
     {"scores", "select", "intervals", "agreement"},
     {"train", "sampling", "evaluate", "rewards", "workers"},
