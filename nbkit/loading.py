@@ -23,17 +23,20 @@ from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import cached_file, find_adapter_config_file
 
 WORLD_WEIGHTS = Path(__file__).parent / "world" / "weights"
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")  # all is in tokenizer.json
 SHOWN = 300  # characters of another library's error
 
 
@@ -197,7 +200,11 @@ def find_adapter(name: str, source: str, revision: str | None) -> Path | None:
 
 def load_tokenizer(name: str, source: str, revision: str | None):
     with explained(name, source):
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        settings = get_tokenizer_config(source, revision=revision)
+        # AutoTokenizer would put the model type's own splitting in place of the saved one (Qwen2)
+        as_saved = settings.get("tokenizer_class") in GENERIC and "auto_map" not in settings
+        loader = PreTrainedTokenizerFast if as_saved else AutoTokenizer
+        return loader.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def load_config(name: str, source: str, revision: str | None, **changes) -> PreTrainedConfig:
