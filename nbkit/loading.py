@@ -283,16 +283,19 @@ def no_language_model(config, kind: str) -> str | None:
 
 def check_finite(name: str, model: torch.nn.Module) -> None:
     """ValueError for a weight that is NaN or infinite."""
-    names, finite = [], []
-    for key, weight in model.named_parameters():
-        if str(weight.dtype).removeprefix("torch.") in DTYPES and weight.numel():
-            names.append(key)
-            finite.append(torch.stack(weight.detach().aminmax()).isfinite().all())
-    for key, ok in zip(names, torch.stack(finite).tolist() if finite else ()):
-        if not ok:
-            half = any(w.dtype == torch.float16 for w in model.parameters())
+    weights = {key: w.detach() for key, w in model.named_parameters() if _dtype_name(w) in DTYPES}
+    sums = [weight.sum(dtype=torch.float32).isfinite() for weight in weights.values()]
+    if not weights or torch.stack(sums).all():
+        return
+    for key, weight in weights.items():  # a sum may also have overflowed
+        if not weight.isfinite().all():
+            half = weight.dtype == torch.float16
             remedy = " float16 ends at 65504: load it with dtype='float32'." if half else ""
             raise ValueError(f"{name!r}: its weight {key} holds NaN or infinity.{remedy}")
+
+
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def checksums(causal_lm: torch.nn.Module) -> dict[str, int]:

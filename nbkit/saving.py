@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
 import shutil
@@ -43,12 +45,32 @@ def save_model(model, tokenizer, folder: str | Path, *, adapter: bool) -> Path:
 def _save_base(model, folder: Path) -> None:
     """The model itself, without the adapter that may be around its layers."""
     if not hasattr(model, "peft_config"):
-        model.save_pretrained(folder)
+        with _valid_generation(model):
+            model.save_pretrained(folder)
         return
     prefix, causal_lm = model.base_model.prefix, model.get_base_model()
     own = {own_name(name, prefix): weight for name, weight in causal_lm.state_dict().items()}
     own.pop(None, None)
-    causal_lm.save_pretrained(folder, state_dict=own)
+    with _valid_generation(causal_lm):
+        causal_lm.save_pretrained(folder, state_dict=own)
+
+
+@contextlib.contextmanager
+def _valid_generation(model):
+    """Inside the block the model's generation settings are such as transformers saves: some models
+    come with a temperature but without sampling, which it refuses."""
+    settings = getattr(model, "generation_config", None)
+    if settings is not None:
+        try:
+            settings.validate(strict=True)
+        except ValueError:
+            model.generation_config = copy.deepcopy(settings)
+            model.generation_config.do_sample = True
+    try:
+        yield
+    finally:
+        if settings is not None:
+            model.generation_config = settings
 
 
 def _save_adapter(model, tokenizer, folder: Path) -> None:

@@ -51,6 +51,16 @@ def test_a_bfloat16_model_comes_back_in_its_dtype(tmp_path):
     assert again.dtype == torch.bfloat16 and torch.equal(logits(again), logits(policy))
 
 
+def test_generation_settings_that_transformers_refuses_to_save_are_no_obstacle(tmp_path):
+    policy = tiny.policy()
+    policy.model.generation_config.temperature = 0.6
+    policy.model.generation_config.eos_token_id = [3, 7]
+    policy.save(tmp_path / "saved")
+    settings = load_policy(tmp_path / "saved", device="cpu").model.generation_config
+    assert settings.temperature == 0.6 and settings.eos_token_id == [3, 7]
+    assert not policy.model.generation_config.do_sample
+
+
 def test_a_world_models_adapter_loads_on_another_machine(tmp_path):
     policy = fake_lora(load_policy("world/small", device="cpu"))
     policy.save(tmp_path / "adapter")
