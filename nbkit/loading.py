@@ -18,16 +18,14 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import cached_file, find_adapter_config_file
@@ -68,16 +66,16 @@ def load_causal_lm(name, *, device=None, dtype=None, revision=None, attn_impleme
     elif (adapter := find_adapter(name, source, revision)) is not None:
         return _load_adapter(name, source, adapter, device, settings)
     else:
-        tokenizer = load_tokenizer(name, source, revision)
         config = load_config(name, source, revision)
         if problem := no_language_model(config, (config.architectures or [""])[0]):
             raise ValueError(f"{name!r} is {problem}")
-        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise ValueError(
                 f"{name!r} is of the kind {config.model_type!r}, which transformers does not load "
                 "as a causal language model (it reads images or sound, or writes no text). nbkit "
                 "scores models of text alone: take the text-only model of that family."
             )
+        tokenizer = load_tokenizer(name, source, revision)
         model = load_complete(AutoModelForCausalLM, name, source, config, **settings)
     model = model.to(device)
     check_finite(name, model)
@@ -270,11 +268,10 @@ def no_language_model(config, kind: str) -> str | None:
         )
     if "SequenceClassification" in kind:
         return f"a sequence classifier ({kind}), not a language model. Use nb.load_reward_model."
-    if re.search("For(?!CausalLM|ConditionalGeneration)[A-Z]", kind):
+    if re.search("Classification|QuestionAnswering|MaskedLM|MultipleChoice", kind):
         return f"a {kind}, not a causal language model (…ForCausalLM)."
-    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not (
-        getattr(config, "is_decoder", False)
-    ):
+    both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if both_ways and not getattr(config, "is_decoder", False):
         return (
             f"a {kind or config.model_type}, which reads both ways: its log-probs of a token would "
             "know the token. nbkit needs a causal language model."
@@ -428,7 +425,7 @@ def _load_gguf(name: str, file: Path, dtype, attn_implementation):
         fields = gguf.GGUFReader(str(file)).fields
         stops = [int(fields[key].parts[-1][0]) for key in STOPS if key in fields]
     _refuse_incomplete(name, str(file), info)
-    if stops:
+    if len(set(stops)) > 1:
         model.generation_config.eos_token_id = sorted(set(stops))
     return model, tokenizer
 

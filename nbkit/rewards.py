@@ -128,13 +128,13 @@ def load_reward_model(
             f"{name!r} is an adapter. Load it with peft, merge it (`model.merge_and_unload()`), "
             "and pass `nb.RewardModel(model, tokenizer)`."
         )
-    tokenizer = load_tokenizer(name, source, revision)
     config = load_config(name, source, revision, num_labels=1)
     if config.architectures and "Classification" not in config.architectures[0]:
         raise ValueError(
             f"{name!r} is a {config.architectures[0]}, no reward model: expected a sequence "
             "classifier with one label. A policy is loaded by nb.load_policy."
         )
+    tokenizer = load_tokenizer(name, source, revision)
     model = load_complete(
         AutoModelForSequenceClassification, name, source, config, revision=revision, dtype=dtype
     )
