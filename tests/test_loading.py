@@ -15,6 +15,7 @@ import nbkit as nb
 from nbkit.loading import SHOWN, default_dtype
 from nbkit.models import Policy, add_lora, load_policy
 
+COMMIT = "0" * 40
 VISION = dict(
     hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
     image_size=28, patch_size=14,
@@ -332,6 +333,19 @@ def test_an_adapter_of_another_model_is_refused(adapter, changes):
     assert "was made for another model than its base" in message
 
 
+def test_an_adapter_on_an_adapter_or_on_itself_is_refused(adapter):
+    change(adapter / "adapter_config.json", base_model_name_or_path=str(adapter))
+    assert "is itself an adapter; merge it" in refusal(load_policy, adapter, device="cpu")
+
+
+def test_an_adapter_of_nan_is_refused(adapter):
+    def spoil(tensors):
+        next(iter(tensors.values())).fill_(torch.inf)
+
+    rewrite(adapter / "adapter_model.safetensors", spoil)
+    assert "holds NaN or infinity" in refusal(load_policy, adapter, device="cpu")
+
+
 def test_an_adapter_of_a_classifier_is_refused(folder):
     base = classifier("llama")
     model = get_peft_model(base, LoraConfig(task_type=TaskType.SEQ_CLS, r=2))
@@ -364,18 +378,29 @@ def test_a_module_that_an_adapter_names_is_not_imported(adapter, monkeypatch, ch
     assert not (adapter / "bang").exists()
 
 
+def cached(hub, name, *files):
+    """Files in the hub's cache, as a download leaves them."""
+    repository = hub / f"models--some--{name}"
+    (repository / "snapshots" / COMMIT).mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+
+
 def test_an_adapter_alone_on_the_hub_loads(adapter, folder, tmp_path, monkeypatch):
-    """From the hub's cache, as a download leaves it."""
     hub = tmp_path / "hub"
-    snapshot = hub / "models--some--adapter" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copy(adapter / name, snapshot)
-    (hub / "models--some--adapter" / "refs").mkdir()
-    (hub / "models--some--adapter" / "refs" / "main").write_text("0" * 40)
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    cached(hub, "adapter", *(adapter / name for name in names))
+    cached(hub, "model", *folder.iterdir())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
-    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(hub), raising=False)
+    expected = logits(load_policy(adapter, device="cpu"))
     policy = load_policy("some/adapter", device="cpu")
     assert policy.name == "some/adapter" and policy.has_adapter
-    assert torch.equal(logits(policy), logits(load_policy(adapter, device="cpu")))
-    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert torch.equal(logits(policy), expected)
+
+    tuned = fake_lora(load_policy("some/model", device="cpu"))
+    tuned.save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == "some/model" and saved["revision"] == COMMIT
+    assert torch.equal(logits(load_policy(tmp_path / "saved", device="cpu")), logits(tuned))
