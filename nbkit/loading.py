@@ -87,6 +87,7 @@ def load_causal_lm(
     quantized = getattr(model, "hf_quantizer", None) is not None  # no weights of plain numbers
     if not quantized:
         check_finite(name, model)
+    check_vocabulary(name, model, tokenizer)
     if origin is not None:
         if not Path(source).exists():  # from the hub: the commit, since a branch may move on
             file = try_to_load_from_cache(source, "config.json", revision=revision)
@@ -307,6 +308,23 @@ def _dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def check_vocabulary(name: str, model: PreTrainedModel, tokenizer) -> None:
+    """ValueError for a tokenizer whose texts need rows that the embedding does not have. Added
+    tokens that no text needs, such as a pad or image token, may lie beyond (Gemma 3)."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) <= rows:
+        return
+    added, template = tokenizer.added_tokens_decoder, str(tokenizer.chat_template)
+    needed = (tokenizer.bos_token, tokenizer.eos_token)
+    for token, id_ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if id_ >= rows and (id_ not in added or token in needed or token in template):
+            raise ValueError(
+                f"{name!r}: its tokenizer has {len(tokenizer)} tokens, its model's embedding {rows}"
+                f" rows, none for {token!r:.60} ({id_}): they do not belong together. Give the "
+                "folder the tokenizer that its model was trained with."
+            )
+
+
 def checksums(causal_lm: torch.nn.Module) -> dict[str, int]:
     """A checksum of each of a model's own weights; those of an adapter in it do not count."""
     sums = {}
@@ -358,6 +376,7 @@ def _load_adapter(name: str, source: str, folder: Path, device, settings):
         raise type(error)(f"The adapter {name!r} stands on {base!r}. {error}") from error
     if (folder / "tokenizer_config.json").is_file():
         tokenizer = load_tokenizer(name, str(folder), None)
+        check_vocabulary(name, model, tokenizer)
     return _put_adapter(name, source, folder, config, model).to(device), tokenizer
 
 

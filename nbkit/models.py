@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +42,6 @@ class Policy:
                 f"Policy {self.name!r} has weights on the meta device, where they hold no numbers "
                 "(made under torch.device('meta'), or offloaded). Load it whole onto one device."
             )
-        self._check_vocabulary()
         self.model.eval()
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -101,15 +103,17 @@ class Policy:
     @contextlib.contextmanager
     def ready(self):
         """Inside the block the model is in eval mode (dropout off), its adapter as this policy
-        wants it; afterwards everything is as before."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        try:
-            with self._adapter_off() if not self.adapter_enabled else contextlib.nullcontext():
-                yield self
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        wants it; afterwards everything is as before. One thread at a time is inside, of all
+        policies that share the model: the others wait."""
+        with _lock_of(self.causal_lm):
+            modes = {module: module.training for module in self.model.modules()}
+            self.model.eval()
+            try:
+                with self._adapter_off() if not self.adapter_enabled else contextlib.nullcontext():
+                    yield self
+            finally:
+                for module, training in modes.items():
+                    module.training = training
 
     def save(self, folder: str | Path) -> Path:
         """Write the policy to a folder, from which `nbkit.load_policy(folder)` gives the same
@@ -153,22 +157,6 @@ class Policy:
         if problem:
             raise ValueError(f"Policy {self.name!r} is {problem}")
 
-    def _check_vocabulary(self):
-        """ValueError for a tokenizer whose texts need rows that the embedding does not have. Added
-        tokens that no text needs, such as a pad or image token, may lie beyond (Gemma 3)."""
-        rows = self.causal_lm.get_input_embeddings().weight.shape[0]
-        if len(self.tokenizer) <= rows:
-            return
-        added, template = self.tokenizer.added_tokens_decoder, str(self.tokenizer.chat_template)
-        needed = (self.tokenizer.bos_token, self.tokenizer.eos_token)
-        for token, id_ in sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1]):
-            if id_ >= rows and (id_ not in added or token in needed or token in template):
-                raise ValueError(
-                    f"Policy {self.name!r}: its tokenizer has {len(self.tokenizer)} tokens, its "
-                    f"model's embedding {rows} rows, none for {token!r:.60} ({id_}). Load the two "
-                    "from one place, or resize the model's embedding and train it."
-                )
-
     @contextlib.contextmanager
     def _adapter_off(self):
         # peft makes the adapter trainable when it switches it on again
@@ -188,6 +176,26 @@ class Policy:
         dtype = str(self.dtype).removeprefix("torch.")
         size = f"{millions:.3g}M parameters"
         return f"Policy({self.name!r}, {size}, {dtype} on {self.device}{adapter})"
+
+
+_locks = weakref.WeakKeyDictionary()  # by model; not in it, or it could not be copied or sent
+_locks_lock = threading.Lock()
+
+
+def _lock_of(model: PreTrainedModel) -> threading.RLock:
+    with _locks_lock:
+        return _locks.setdefault(model, threading.RLock())
+
+
+def _forget_locks():
+    """A forked process lacks the threads that may have held them."""
+    global _locks_lock
+    _locks_lock = threading.Lock()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
 
 
 def load_policy(

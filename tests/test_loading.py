@@ -191,26 +191,23 @@ def test_meta_weights_are_refused():
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
-    model = tiny.model(vocab_size=400)
-    message = refusal(Policy, model, tiny.tokenizer(), "mine")
-    assert message.startswith("Policy 'mine': its tokenizer has 404 tokens, its model's embedding")
-    assert "400 rows, none for " in message and "(400)" in message
-    model.save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
-    assert "its tokenizer has 404 tokens" in refusal(load_policy, tmp_path, device="cpu")
+    there = tiny.save(tiny.policy(vocab_size=400), tmp_path)
+    message = refusal(load_policy, there, device="cpu")
+    assert "its tokenizer has 404 tokens, its model's embedding 400 rows, none for " in message
 
 
 @pytest.mark.parametrize("needed", [False, True])
-def test_added_tokens_may_lie_beyond_the_model_if_no_text_needs_them(needed):
+def test_added_tokens_may_lie_beyond_the_model_if_no_text_needs_them(needed, tmp_path):
     """Gemma 3 of 1B: an image token in the tokenizer, none in the model."""
     template = tiny.CHAT_TEMPLATE.replace("</s>", "<turn>") if needed else tiny.CHAT_TEMPLATE
     tokenizer = tiny.tokenizer(chat_template=template)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<turn>"]})
-    model = tiny.model(vocab_size=len(tokenizer) - 2)
+    policy = tiny.policy(tokens=tokenizer, vocab_size=len(tokenizer) - 2)
+    tiny.save(policy, tmp_path)
     if needed:
-        assert "none for '<turn>'" in refusal(Policy, model, tokenizer)
+        assert "none for '<turn>'" in refusal(load_policy, tmp_path, device="cpu")
     else:
-        assert len(Policy(model, tokenizer).tokenizer) == 406
+        assert torch.equal(logits(load_policy(tmp_path, device="cpu")), logits(policy))
 
 
 # --- weights --------------------------------------------------------------------------------------
