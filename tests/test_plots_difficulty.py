@@ -153,7 +153,7 @@ def test_learning_order_refuses_what_it_cannot_draw():
         plots.learning_order(TRACE[(TRACE["id"] != "b_late") | (TRACE["step"] > 0)])
     with pytest.raises(ValueError, match="1 step; .* 2 or more"):
         plots.learning_order(TRACE[TRACE["step"] == 0])
-    with pytest.raises(ValueError, match="limit=0; expected a margin above 0"):
+    with pytest.raises(ValueError, match="limit=0; expected a number above 0"):
         plots.learning_order(TRACE, limit=0)
     with pytest.raises(TypeError, match="Series indexed by pair id, got list"):
         plots.learning_order(TRACE, scores=[1, 2, 3, 4])
@@ -466,7 +466,7 @@ def test_without_axes_a_figure_is_made(curve, count):
 def test_kept_and_dropped_refuses_what_it_cannot_draw(panels):
     with pytest.raises(TypeError, match="Series indexed by pair id, got list"):
         plots.kept_and_dropped([0.1], 0.5)
-    with pytest.raises(TypeError, match="scores are .*; expected numbers"):
+    with pytest.raises(TypeError, match="validation_loss of pair 'a' is '0.9'; expected numbers"):
         plots.kept_and_dropped(SCORES.astype(str), 0.5)
     with pytest.raises(ValueError, match=r"no finite number \(4 values came\)"):
         plots.kept_and_dropped(SCORES * np.nan, 0.5)

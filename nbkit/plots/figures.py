@@ -6,7 +6,15 @@ Chosen is always blue and rejected always orange, from seaborn's colour-blind pa
 import pandas as pd
 import seaborn as sns
 
-from nbkit.plots.common import COLORS, GUIDE, PALETTE, TRACE_COLUMNS, current_axes, need_columns
+from nbkit.plots.common import (
+    COLORS,
+    GUIDE,
+    PALETTE,
+    TRACE_COLUMNS,
+    current_axes,
+    need_columns,
+    plain,
+)
 
 
 def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
@@ -30,7 +38,9 @@ def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
     for name, values in kept.items():
         if values.empty:
             raise ValueError(f"Scores {name!r} hold no number ({len(named[name])} values came).")
-    labels = {name: _share_above_zero(name, named[name], kept[name], unit) for name in kept}
+    labels = {name: _share_above_zero(plain(name), named[name], kept[name], unit) for name in kept}
+    if len(set(labels.values())) < len(labels):
+        raise ValueError("Two distributions have the same name once shortened: give them others.")
     tidy = pd.concat(
         [pd.DataFrame({"score": kept[name], "label": labels[name]}) for name in kept],
         ignore_index=True,
@@ -130,7 +140,7 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
         capsize=3,
     )
     ax.axvline(0.5, **(GUIDE | {"linestyle": "--"}))
-    ax.set_yticks(places, table["name"])
+    ax.set_yticks(places, [plain(name) for name in table["name"]])
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", alpha=0.3)
@@ -151,7 +161,7 @@ def _named_scores(scores) -> dict[str, pd.Series]:
         raise ValueError("margins got no scores; expected at least one Series.")
     named = {str(name): pd.Series(values) for name, values in scores.items()}
     for name, values in named.items():
-        if not (pd.api.types.is_numeric_dtype(values) or values.empty):
+        if not (pd.api.types.is_any_real_numeric_dtype(values) or values.empty):
             raise TypeError(f"Scores {name!r} are {values.dtype}; expected numbers.")
     return named
 

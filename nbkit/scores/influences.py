@@ -19,10 +19,11 @@ from nbkit.derivatives.curvature import gauss_newton, solve
 from nbkit.derivatives.finite import logp_sums
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.reference import some
+from nbkit.inputs import as_number
 from nbkit.logprobs import tokenize
 from nbkit.models import Policy
-from nbkit.scores.margins import check_each_once, dpo_loss, implicit_margin, positive
-from nbkit.select import middle
+from nbkit.scores.margins import dpo_loss, implicit_margin
+from nbkit.select import as_scores, check_each_once, middle
 from nbkit.tokens import check_vocabulary
 
 
@@ -108,7 +109,7 @@ def influence_table(
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
-    beta = positive(beta)
+    beta = as_number(beta, "beta", above=0)
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(
         policy, reference, validation, max_length, scoring,
@@ -167,6 +168,7 @@ def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
     Returns:
         Series "truncated_influence" of 0.0 and 1.0; NaN where the influence is.
     """
+    influence = as_scores(influence)
     band = middle(influence, low, high)
     kept = pd.Series(influence.index.isin(band).astype(float), influence.index)
     return kept.mask(influence.isna()).rename("truncated_influence")
