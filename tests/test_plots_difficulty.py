@@ -159,7 +159,7 @@ def test_learning_order_refuses_what_it_cannot_draw():
         plots.learning_order(TRACE, scores=[1, 2, 3, 4])
     with pytest.raises(ValueError, match=r"None of the 4 pairs .*such as 'c_early'.*\['a', 'b'"):
         plots.learning_order(TRACE, scores=SCORES)
-    with pytest.raises(ValueError, match="hold pair 'a_never' more than once"):
+    with pytest.raises(ValueError, match="holds pair 'a_never' more than once"):
         plots.learning_order(TRACE, scores=pd.Series([1.0, 2.0], index=["a_never"] * 2))
     assert plt.get_fignums() == []
 

@@ -15,7 +15,7 @@ COLORS = {"chosen": PALETTE[0], "rejected": PALETTE[1], "margin": PALETTE[2]}
 GREY = "0.45"  # seen on white and on black
 GUIDE = {"color": GREY, "linewidth": 1, "zorder": 0}
 
-LONGEST = 60  # characters of one name
+LONGEST = 40  # characters of one name
 TRACE_COLUMNS = ["step", "id", "chosen_logp", "rejected_logp", "margin"]
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nbkit.plots.common import PALETTE, known_scores, plain, score_name
 from nbkit.plots.comparison import over_shares, share_curve
-from nbkit.select import easiest
+from nbkit.select import as_scores, easiest
 
 KEPT, DROPPED, MARKED = PALETTE[2], "0.75", PALETTE[1]
 BINS = 40
@@ -37,9 +37,9 @@ def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
     numpy array of matplotlib Axes
         The histogram of the scores and, with `curve`, the curve with this share marked.
     """
+    if not np.isfinite(as_scores(scores)).any():
+        raise ValueError(f"The scores hold no finite number ({len(scores)} values came).")
     scores = known_scores(scores)
-    if not np.isfinite(scores).any():
-        raise ValueError(f"The scores hold no finite number ({len(scores)} without NaN came).")
     share = _share(share)
     keep = easiest(scores, share)
     marks = None if marks is None else flags(marks, scores.index)
