@@ -6,46 +6,56 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.cache import hash_content, hash_pairs, keep_table
+from nbkit.cache import (
+    as_folder,
+    hash_content,
+    hash_pairs,
+    keep_table,
+    try_folder,
+    with_defaults,
+)
 from nbkit.evaluate import rewards, wins
+from nbkit.inputs import as_ids, as_pairs, as_policy, as_prompts
 from nbkit.intervals import Gain, paired_gain
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy
-from nbkit.sampling import prompt_list, sample
+from nbkit.sampling import sample
 from nbkit.scores import log_ratios
 from nbkit.select import random_like
 from nbkit.tokens import tokenize_prompts
 from nbkit.train import (
+    pairs_that_fit,
     reference_table,
     refuse,
-    rows_that_fit,
     seed_list,
+    settings_in_effect,
     table_rows,
     train_dpo,
     updates,
 )
-from nbkit.workers import run_jobs
+from nbkit.workers import check_workers, run_jobs
 
 BUDGETS = ("examples", "updates")
 # what `compare` gives to `train_dpo` itself
 OWN = {"seed", "order", "keep", "trace", "trace_every", "checkpoints", "copy_model"}
-SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 128}
+SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": None}
 
 
 def compare(
     policy: Policy,
     pairs: Dataset,
-    selections: Mapping[str, list[str] | Dataset],
+    selections: Mapping[str, list[str] | Dataset | pd.DataFrame],
     prompts,
     judge: Callable[[object, str], float],
     *,
     seeds: int | Iterable[int] = 5,
-    budgets: Iterable[str] = BUDGETS,
-    in_order: Iterable[str] = (),
-    held_out: Dataset | None = None,
+    budgets: str | Iterable[str] = BUDGETS,
+    in_order: str | Iterable[str] = (),
+    held_out=None,
     measures: Mapping[str, Callable[[object, str], float]] | None = None,
     sampling: Mapping | None = None,
     reference: Policy | pd.DataFrame | None = None,
@@ -64,22 +74,23 @@ def compare(
     Args:
         policy: where every run starts, and whose answers are the baseline of the win rate.
         pairs: Dataset with `id, prompt, chosen, rejected`: full data.
-        selections: name -> ids of `pairs` (see `nbkit.select`), or a Dataset of edited pairs.
+        selections: name -> ids of `pairs` (see `nbkit.select`), or edited pairs (a Dataset or
+            DataFrame).
         prompts: to answer after training: list, or Dataset or DataFrame with a `prompt` column.
         judge: `judge(prompt, response)` -> reward; higher is better.
         seeds: number of seeds, or the seeds: of the training order, of the random controls and of
             the sampled answers.
         budgets: "examples", "updates" or both.
-        in_order: names of the selections to train on in their order (a curriculum); all else is
-            shuffled by the seed.
+        in_order: name, or names, of the selections to train on in their order (a curriculum); all
+            else is shuffled by the seed.
         held_out: pairs on which `accuracy` and the shifts of log-probs are measured.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, 128.
-        reference: DPO's reference; default the policy itself, of a LoRA policy its base model. A
+        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, `sample`'s.
+        reference: DPO's reference; default the policy itself, as it is before training. A
             log-prob table over `pairs` and `held_out` will do, unless there are edited pairs.
-        cache: folder in which every finished run is kept by content; the same call after an
-            interruption trains only what is missing. The judge's verdicts are not kept: another
-            judge needs no new training.
+        cache: folder in which every finished run is kept by content, settings and versions; the
+            same call after an interruption trains only what is missing. The judge's verdicts are
+            not kept: another judge needs no new training.
         workers: processes that train at once (see `nbkit.workers`); on a GPU 1.
         progress: show a bar over the runs.
         **training: for `nbkit.train_dpo`: beta, learning_rate, epochs, lora, ...
@@ -94,52 +105,65 @@ def compare(
         minus that under the reference, nats, summed over response tokens).
 
     Raises:
-        ValueError: a selection that is empty, holds ids that are not in `pairs`, or has the name
-            of a control; an unknown budget or name in `in_order`; a reward that is no finite
-            number; and what `train_dpo` and `sample` refuse.
+        ValueError: a selection that is empty, holds ids that are not in `pairs` or do not fit the
+            model, or has the name of a control; an unknown budget or name in `in_order`; a reward
+            that is no finite number; and what `train_dpo` and `sample` refuse.
+        TypeError: selections without names; a judge or measure that is no function.
+        OSError: nothing can be kept in `cache`. Found before anything is trained.
     """
-    seeds, prompts, budgets = seed_list(seeds), prompt_list(prompts), list(budgets)
-    _check(selections, budgets, in_order, reference, training)
-    length, how = training.get("max_length"), {**SAMPLING, **(sampling or {})}
+    policy, pairs, prompts = as_policy(policy), as_pairs(pairs), as_prompts(prompts)
+    check_workers(policy, workers)
+    seeds, budgets, in_order = seed_list(seeds), _names(budgets), _names(in_order)
+    measures, length = measures or {}, training.get("max_length")
+    how = {**SAMPLING, **(sampling or {})}
+    _check(selections, budgets, in_order, judge, measures, how, training)
+    chosen = _chosen(selections, pairs, reference)
 
-    def fitting(some):
-        return some.select(rows_that_fit(policy, some, length))
+    def fitting(some, what):
+        return pairs_that_fit(policy, some, length, what)
 
     def table_of(some):
         return reference_table(policy, reference, some, length, progress)
 
-    fit = fitting(pairs)
-    edited = {name: fitting(s) for name, s in selections.items() if isinstance(s, Dataset)}
-    rows, runs = _plan({**selections, **edited}, fit, seeds, budgets, set(in_order), training)
-    _try_judge(policy, prompts, judge, measures or {}, how)
-    known, known_edited = table_of(fit), {name: table_of(some) for name, some in edited.items()}
-    watched = None
+    fit = fitting(pairs, "pairs")
+    edited = {
+        name: fitting(some, f"pairs of selection {name!r}")
+        for name, some in chosen.items()
+        if isinstance(some, Dataset)
+    }
     if held_out is not None:
-        held_out = fitting(held_out)
-        watched = held_out, table_of(held_out)
+        held_out = fitting(as_pairs(held_out, "held_out"), "held-out pairs")
+    rows, runs = _plan({**chosen, **edited}, fit, seeds, budgets, set(in_order), training)
+    files = dict.fromkeys(runs)
     if cache is not None:
         asked = tokenize_prompts(policy.tokenizer, prompts), policy.tokenizer.eos_token_id
         generation = policy.causal_lm.generation_config.to_dict()
-        common = hash_content(policy, policy, reference, asked, generation, how, held_out)
+        answering = with_defaults(sample, how)
+        common = hash_content(policy, policy, reference, asked, generation, answering, held_out)
         prints = hash_pairs(policy, fit)
         edited_prints = {name: hash_pairs(policy, some) for name, some in edited.items()}
-    jobs = []
-    for run in runs.values():
-        file = None
-        if cache is not None:
+        for key, run in runs.items():
             of = edited_prints.get(run.selection, prints)
             told = None if run.pairs is None else [(id_, of[id_]) for id_ in run.pairs["id"]]
-            content = hash_content(policy, common, told, run.settings, run.answer_seed)
-            file = Path(cache) / f"{content}.parquet"
-        table = known_edited.get(run.selection, known)
-        jobs.append((file, _train_and_answer, policy, run, table, prompts, how, watched, length))
-    finished, keys = {}, list(runs)
+            settings = settings_in_effect(policy, **run.settings)
+            content = hash_content(policy, common, told, settings, run.answer_seed)
+            files[key] = as_folder(cache) / f"{content}.parquet"
+        if not all(file.exists() for file in files.values()):
+            try_folder(cache)
+    _try_judge(policy, prompts, judge, measures, how)
+    known, known_edited = table_of(fit), {name: table_of(some) for name, some in edited.items()}
+    watched = None if held_out is None else (held_out, table_of(held_out))
+    jobs = [
+        (files[key], _train_and_answer, policy, run, known_edited.get(run.selection, known),
+         prompts, how, watched, length)
+        for key, run in runs.items()
+    ]  # fmt: skip
+    judged, keys = {}, list(runs)
     for number, answers in run_jobs(
         keep_table, jobs, workers, progress=progress, desc="comparing, runs"
     ):
-        finished[keys[number]] = answers
-    verdicts = _verdicts(finished, prompts, judge, measures or {}, policy.tokenizer)
-    return pd.DataFrame([{**row, **verdicts[key]} for row, key in rows])
+        judged[keys[number]] = _judged(answers, prompts, judge, measures, policy.tokenizer)
+    return pd.DataFrame([{**row, **_verdict(judged, key)} for row, key in rows])
 
 
 def gain(
@@ -231,7 +255,9 @@ def _subsets(selections, fit, seed) -> dict[str, Dataset | None]:
             if unknown:
                 raise ValueError(
                     f"Selection {name!r}: {len(unknown)} of its {len(selection)} ids are not "
-                    f"among the {len(fit)} pairs that fit the model (first: {unknown[0]!r})."
+                    f"among the {len(fit)} pairs that fit the model (first: {unknown[0]!r}): it "
+                    f"would be trained on {len(selection) - len(unknown)}. Select, and draw "
+                    "controls, among the pairs of a log-prob table."
                 )
             selection = fit.select([row_of[id_] for id_ in selection])
         subsets[name] = selection
@@ -265,21 +291,29 @@ def _train_and_answer(policy, run, table, prompts, how, watched, length) -> pd.D
     return answers
 
 
-def _verdicts(finished, prompts, judge, measures, tokenizer) -> dict[tuple, dict[str, float]]:
-    """The measured columns of each run."""
-    earned = {key: rewards(judge, prompts, done.response) for key, done in finished.items()}
-    verdicts = {}
-    for (name, seed, steps), done in finished.items():
-        reward = earned[name, seed, steps]
-        tokens = tokenizer(done.response.tolist(), add_special_tokens=False)["input_ids"]
-        verdicts[name, seed, steps] = {
-            "win_rate": wins(reward, earned["baseline", seed, 0]).mean(),
-            "reward": reward.mean(),
-            "length": pd.Series(tokens).map(len).mean(),
-            **{column: rewards(f, prompts, done.response).mean() for column, f in measures.items()},
-            **done.drop(columns="response").iloc[0],
-        }
-    return verdicts
+class _Judged(NamedTuple):
+    """What a run's answers were found to be."""
+
+    rewards: np.ndarray
+    means: dict[str, float]  # column -> value, but for the win rate
+
+
+def _judged(answers, prompts, judge, measures, tokenizer) -> _Judged:
+    earned = rewards(judge, prompts, answers.response)
+    tokens = tokenizer(answers.response.tolist(), add_special_tokens=False)["input_ids"]
+    means = {
+        "reward": earned.mean(),
+        "length": pd.Series(tokens).map(len).mean(),
+        **{name: rewards(f, prompts, answers.response).mean() for name, f in measures.items()},
+        **answers.drop(columns="response").iloc[0],
+    }
+    return _Judged(earned, means)
+
+
+def _verdict(judged: dict[tuple, _Judged], key) -> dict[str, float]:
+    """The measured columns of a run."""
+    baseline = judged["baseline", key[1], 0]
+    return {"win_rate": wins(judged[key].rewards, baseline.rewards).mean(), **judged[key].means}
 
 
 def _try_judge(policy, prompts, judge, measures, how) -> None:
@@ -289,24 +323,52 @@ def _try_judge(policy, prompts, judge, measures, how) -> None:
         rewards(function, prompts[:1], answer)
 
 
-def _check(selections, budgets, in_order, reference, training) -> None:
+def _names(given) -> list:
+    """A list of names, of which one may come alone."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _check(selections, budgets, in_order, judge, measures, how, training) -> None:
     refuse(training, OWN, "comparison")
-    for name, selection in selections.items():
-        if name in ("before", "full", "baseline") or name.startswith("random "):
-            raise ValueError(f"A selection is named {name!r}, which is the name of a control.")
-        if not len(selection):
-            raise ValueError(f"Selection {name!r} is empty: there is nothing to train on.")
-        ids = selection["id"] if isinstance(selection, Dataset) else selection
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"Selection {name!r} holds an id more than once.")
-        if isinstance(selection, Dataset) and isinstance(reference, pd.DataFrame):
-            raise ValueError(
-                f"Selection {name!r} is a data set of edited pairs, and the reference is a table "
-                "of the pairs as they were. Give the reference as a policy (or leave it out)."
+    for what, given in (("selections", selections), ("measures", measures)):
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"{what}: expected a dict, name -> {'ids' if what == 'selections' else 'function'}"
+                f", got {type(given).__name__}. Give each a name, as in {{'mine': ...}}."
             )
+    for name, function in {"judge": judge, **measures}.items():
+        if not callable(function):
+            raise TypeError(
+                f"{name}: expected a function of (prompt, response), got {function!r:.60}."
+            )
+    if unknown := set(how) - {*SAMPLING, "budget"}:
+        raise ValueError(
+            f"sampling: {', '.join(sorted(unknown))} is none of {', '.join(SAMPLING)}."
+        )
+    for name in selections:
+        if name in ("before", "full", "baseline") or str(name).startswith("random "):
+            raise ValueError(f"A selection is named {name!r}, which is the name of a control.")
     if not budgets or set(budgets) - set(BUDGETS):
         raise ValueError(f"budgets={budgets!r}; expected some of {', '.join(BUDGETS)}.")
     if unknown := set(in_order) - set(selections):
         raise ValueError(
             f"in_order names {sorted(unknown)}, not among the selections ({', '.join(selections)})."
         )
+
+
+def _chosen(selections, pairs, reference) -> dict[str, list[str] | Dataset]:
+    """The selections as lists of ids or as edited pairs."""
+    chosen = {}
+    for name, selection in selections.items():
+        if hasattr(selection, "__len__") and not len(selection):
+            raise ValueError(f"Selection {name!r} is empty: there is nothing to train on.")
+        if not isinstance(selection, (Dataset, pd.DataFrame)):
+            chosen[name] = as_ids(selection, pairs["id"], f"selections[{name!r}]")
+        elif isinstance(reference, pd.DataFrame):
+            raise ValueError(
+                f"Selection {name!r} is a data set of edited pairs, and the reference is a table "
+                "of the pairs as they were. Give the reference as a policy (or leave it out)."
+            )
+        else:
+            chosen[name] = as_pairs(selection, f"selections[{name!r}]")
+    return chosen

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,6 +68,14 @@ class Policy:
         return self.causal_lm.get_input_embeddings().weight.dtype
 
     @property
+    def pad_id(self) -> int:
+        """The token id that fills rows up to one length: the tokenizer's pad or eos token, else 0.
+        Always a row of the embedding; what it is does not matter, since it is masked."""
+        rows = self.causal_lm.get_input_embeddings().weight.shape[0]
+        ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+        return next(id_ for id_ in ids if id_ is not None and 0 <= id_ < rows)
+
+    @property
     def max_length(self) -> int | None:
         """Longest sequence the model was made for, in tokens; None when its config names none.
 
@@ -89,15 +100,17 @@ class Policy:
     @contextlib.contextmanager
     def ready(self):
         """Inside the block the model is in eval mode (dropout off), its adapter as this policy
-        wants it; afterwards everything is as before."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        try:
-            with self._adapter_off() if not self.adapter_enabled else contextlib.nullcontext():
-                yield self
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        wants it; afterwards everything is as before. One thread at a time is inside, of all
+        policies that share the model: the others wait."""
+        with _lock_of(self.causal_lm):
+            modes = {module: module.training for module in self.model.modules()}
+            self.model.eval()
+            try:
+                with self._adapter_off() if not self.adapter_enabled else contextlib.nullcontext():
+                    yield self
+            finally:
+                for module, training in modes.items():
+                    module.training = training
 
     @contextlib.contextmanager
     def _adapter_off(self):
@@ -118,6 +131,26 @@ class Policy:
         dtype = str(self.dtype).removeprefix("torch.")
         size = f"{millions:.3g}M parameters"
         return f"Policy({self.name!r}, {size}, {dtype} on {self.device}{adapter})"
+
+
+_locks = weakref.WeakKeyDictionary()  # by model; not in it, or it could not be copied or sent
+_locks_lock = threading.Lock()
+
+
+def _lock_of(model: PreTrainedModel) -> threading.RLock:
+    with _locks_lock:
+        return _locks.setdefault(model, threading.RLock())
+
+
+def _forget_locks():
+    """A forked process lacks the threads that may have held them."""
+    global _locks_lock
+    _locks_lock = threading.Lock()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
 
 
 def load_policy(

@@ -9,6 +9,8 @@ prefix, and a pair may have any number of responses.)
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import threading
 from dataclasses import dataclass
 from itertools import accumulate
@@ -146,7 +148,7 @@ def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwa
     if unknown := sorted(name for name in CHANGES_ATTENTION if kwargs.get(name) is not None):
         raise NotImplementedError(f"packed attention knows no {', '.join(unknown)}")
     row = _current.row
-    if _current.fused and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+    if _current.fused and _has_varlen(query):
         if _current.layout is None:  # made at the first layer, used by all
             _current.layout = varlen_layout(row)
         return _attend_varlen(_current.layout, query, key, value, scaling), None
@@ -163,6 +165,18 @@ def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwa
 
 
 AttentionInterface.register(ATTENTION, attend_packed)
+
+
+def varlen_serves(device: str, dtype: torch.dtype, capability: tuple[int, int]) -> bool:
+    """Whether variable-length attention has a kernel: in half precision, on CUDA devices since
+    Ampere (a T4 has none)."""
+    half = dtype in (torch.float16, torch.bfloat16)
+    return device == "cuda" and half and capability >= (8, 0)
+
+
+def _has_varlen(query) -> bool:
+    capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (0, 0)
+    return varlen_serves(query.device.type, query.dtype, capability)
 
 
 @dataclass(frozen=True)
@@ -201,16 +215,28 @@ def varlen_layout(row: PackedRow) -> VarlenLayout:
 
 
 def _attend_varlen(layout: VarlenLayout, query, key, value, scaling):
-    """One flash-attention call for the whole row (CUDA, half precision)."""
+    """One flash-attention call for the whole row, where `varlen_serves`."""
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, d]
+    key, value = key[layout.keys], value[layout.keys]
+    options = dict(scale=scaling, window_size=(-1, 0))
+    if (groups := query.shape[1] // key.shape[1]) > 1:
+        if _takes_groups(varlen_attn):
+            options["enable_gqa"] = True
+        else:
+            key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     out = varlen_attn(
-        query.contiguous(), key[layout.keys], value[layout.keys],
-        layout.query_ends, layout.key_ends, layout.longest_query, layout.longest_key,
-        scale=scaling, window_size=(-1, 0), enable_gqa=query.shape[1] != key.shape[1],
+        query.contiguous(), key, value,
+        layout.query_ends, layout.key_ends, layout.longest_query, layout.longest_key, **options,
     )  # fmt: skip
     return out[None]
+
+
+@functools.cache
+def _takes_groups(varlen_attn) -> bool:
+    """Whether it takes fewer key heads than query heads: from torch 2.12 on."""
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def _shorter(a: slice, b: slice) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from nbkit.evaluate import rewards
+from nbkit.inputs import LeftOut, as_count, as_pairs
 from nbkit.models import explain_load_error, load_complete, where_and_how
 from nbkit.tokens import answer_to, plain_text, split_unscored, tokenize_pairs
 
@@ -134,7 +134,8 @@ def reward_scores(
             `judge(prompt, response)` -> reward.
         pairs: Dataset with `id, prompt, chosen, rejected`.
         max_length: longest prompt + response in tokens; default what the model was made for.
-            Longer pairs are left out, and a warning says how many (reward models only).
+            Longer pairs are left out: `table.attrs["left_out"]` (id -> reason) names them, and a
+            warning says how many (reward models only).
         progress: show a progress bar for work of more than a second.
 
     Returns:
@@ -145,28 +146,27 @@ def reward_scores(
     Raises:
         ValueError: a reward that is no finite number; what the tokenizer cannot serve.
     """
+    pairs = as_pairs(pairs)
+    longest = None if max_length is None else as_count(max_length, "max_length")
     if not isinstance(judge, RewardModel):
         return _by_function(judge, pairs)
-    longest = max_length or getattr(judge.model.config, "max_position_embeddings", None)
+    longest = longest or getattr(judge.model.config, "max_position_embeddings", None)
     token_pairs, left_out = split_unscored(tokenize_pairs(judge.tokenizer, pairs), longest)
-    if left_out:
-        id_, reason = next(iter(left_out.items()))
-        warnings.warn(
-            f"{len(left_out)} of {len(pairs)} pairs cannot be scored and are left out; the first "
-            f"is {id_!r}: {reason}.",
-            stacklevel=2,
-        )
+    left_out = LeftOut(left_out)
+    left_out.warn(len(pairs), where=".attrs['left_out']")
     sequences = [p.prompt + p.chosen for p in token_pairs]
     sequences += [p.prompt + p.rejected for p in token_pairs]
     scores = judge.score_ids(sequences, progress).reshape(2, -1)
-    return _table([p.id for p in token_pairs], *scores)
+    return _table([p.id for p in token_pairs], *scores, left_out)
 
 
 def _by_function(judge, pairs) -> pd.DataFrame:
     scores = [rewards(judge, pairs["prompt"], map(plain_text, pairs[side])) for side in SIDES]
-    return _table(pairs["id"][:], *scores)
+    return _table(pairs["id"][:], *scores, LeftOut())
 
 
-def _table(ids, chosen, rejected) -> pd.DataFrame:
+def _table(ids, chosen, rejected, left_out) -> pd.DataFrame:
     columns = {"chosen_score": chosen, "rejected_score": rejected}
-    return pd.DataFrame(columns, index=pd.Index(ids, name="id"))
+    table = pd.DataFrame(columns, index=pd.Index(ids, name="id"))
+    table.attrs["left_out"] = left_out
+    return table

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -56,7 +57,8 @@ def run_jobs(
         an iterator of (number of the job, its result) as jobs finish; in order for workers=1.
         Nothing runs before the first is asked for. An error in a job is raised here, with the
         job's own traceback; like an interrupt, or a loop that is left early, it keeps further
-        jobs from beginning, while those that run in a worker run on to their end.
+        jobs from beginning, while those that run in a worker run on to their end. Warnings of
+        jobs are given here, each once.
 
     Raises:
         ValueError: `workers` is no whole number of at least 1; with several: a function that they
@@ -145,9 +147,17 @@ def _check_sendable(argument, workers):
         _check_sendable(inner, workers)
 
 
+def is_importable(function) -> bool:
+    """Whether another process can import it; of a partial, what it is made of."""
+    if isinstance(function, partial):
+        return all(map(is_importable, (function.func, *function.args, *function.keywords.values())))
+    name = getattr(function, "__qualname__", "")
+    return getattr(function, "__module__", None) != "__main__" and "<" not in name
+
+
 def _check_importable(function):
-    name = getattr(function, "__qualname__", repr(function))
-    if getattr(function, "__module__", None) == "__main__" or "<" in name:
+    if not is_importable(function):
+        name = getattr(function, "__qualname__", repr(function))
         raise ValueError(
             f"With several workers, {name} must be importable, and what is defined in a notebook "
             "cell, a script or another function is not: move it to the top level of a module "
@@ -156,7 +166,7 @@ def _check_importable(function):
 
 
 def _run_in_workers(function, jobs, workers):
-    todo, running = iter(enumerate(jobs)), {}
+    todo, running, said = iter(enumerate(jobs)), {}, set()
 
     def refill():
         """As many jobs as workers: what is queued in the pool can no longer be held back."""
@@ -169,7 +179,12 @@ def _run_in_workers(function, jobs, workers):
             future = _first_done(running)
             number, answer = running.pop(future), future.result()
             refill()
-            yield number, ForkingPickler.loads(answer)
+            result, heard = ForkingPickler.loads(answer)
+            for warning in heard:
+                if warning not in said:
+                    said.add(warning)
+                    warnings.warn_explicit(*warning)
+            yield number, result
     except BrokenProcessPool as error:  # the next call's `_submit` replaces the pool
         raise RuntimeError(
             "A worker process died, probably for lack of memory. Finished jobs are kept if a "
@@ -265,6 +280,12 @@ class _ByValue(ForkingPickler):
 # --- in a worker --------------------------------------------------------------------------------
 
 
+def _as_told(warning) -> tuple:
+    """A warning as arguments of `warnings.warn_explicit`, in a category that the parent knows."""
+    category = next(kind for kind in warning.category.__mro__ if kind.__module__ == "builtins")
+    return str(warning.message), category, warning.filename, warning.lineno
+
+
 def _start_worker(threads, stopped):
     threading.Thread(target=_end_with_parent, args=(stopped,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -282,7 +303,9 @@ def _end_with_parent(stopped):
 def _run(call: bytes) -> bytes:
     function, job = ForkingPickler.loads(call)
     try:
-        return bytes(_ByValue.dumps(function(*job)))
+        with warnings.catch_warnings(record=True) as heard:
+            result = function(*job)
+        return bytes(_ByValue.dumps((result, [_as_told(warning) for warning in heard])))
     except Exception as error:
         try:
             ForkingPickler.loads(_ByValue.dumps(error))

@@ -11,13 +11,13 @@ import tiny
 import torch
 from trl import DPOConfig, DPOTrainer
 
+import nbkit as nb
 from nbkit import engine, head, packing
 from nbkit.head import target_logps, why_not_plain
-from nbkit.logprobs import COLUMNS, response_logprobs, token_logprobs
+from nbkit.logprobs import COLUMNS, LOGPS, logprob_table, response_logprobs, token_logprobs
 from nbkit.models import Policy, add_lora
-from nbkit.tokens import tokenize_pairs
+from nbkit.tokens import TokenPair, tokenize_pairs
 
-LOGPS = COLUMNS[:2]
 # Which path a family takes on sequences of about 60 tokens, and why.
 PATHS = {
     "llama": None,
@@ -393,7 +393,7 @@ def test_bfloat16_runs_is_near_and_is_named(pairs, path):
     table, exact = quiet(half, pairs, path=path), quiet(policy, pairs)
     assert table.attrs["dtype"] == "torch.bfloat16" and exact.attrs["dtype"] == "torch.float32"
     assert table.attrs["policy"] == "half"
-    assert table.dtypes.tolist() == [np.float64, np.float64, np.int64, np.int64]
+    assert table.dtypes.tolist() == [np.float64] * 2 + [np.int64] * 3
     difference = (table - exact)[LOGPS].abs().to_numpy()
     assert 0 < difference.max() < 1.0, "near float32, but not float32"
 
@@ -453,7 +453,7 @@ def test_too_long_pairs_are_left_out_by_id_and_never_truncated(llama, pairs):
     first = next(iter(long))
     (message,) = [str(w.message) for w in caught]
     assert message == (
-        f"{len(long)} of 12 pairs cannot be scored and are left out; the first is {first!r}: "
+        f"{len(long)} of 12 pairs are left out: {len(long)} such as {first!r}: "
         f"{long[first]} tokens, more than {limit}. All are in `.attrs['left_out']`."
     )
     assert table.attrs["left_out"] == {i: f"{n} tokens, more than {limit}" for i, n in long.items()}
@@ -483,26 +483,139 @@ def test_a_position_encoding_that_changes_with_the_company_ends_the_default_leng
 
 
 def test_all_pairs_too_long_give_an_empty_table(llama, pairs):
-    with pytest.warns(UserWarning, match="12 of 12 pairs cannot be scored"):
+    with pytest.warns(UserWarning, match="12 of 12 pairs are left out"):
         table = quiet(llama, pairs, max_length=1)
     assert table.empty and table.columns.tolist() == COLUMNS and len(table.attrs["left_out"]) == 12
     with pytest.warns(UserWarning, match="12 of 12"):
-        tokens = token_logprobs(llama, pairs, max_length=0)
+        tokens = token_logprobs(llama, pairs, max_length=1)
     assert tokens.empty and "logp" in tokens
 
 
 def test_wrong_input_is_named(llama, pairs):
-    with pytest.raises(ValueError, match="no pairs to score: got a data set of 0 rows"):
+    with pytest.raises(ValueError, match="no pairs to work on: got a data set of 0 rows"):
         quiet(llama, pairs.select([]))
-    with pytest.raises(ValueError, match="no pairs to score"):
+    with pytest.raises(ValueError, match="no pairs to work on"):
         token_logprobs(llama, pairs.select([]))
-    with pytest.raises(ValueError, match=r"2 ids occur more than once \(first: 'p0'\).*load_pairs"):
+    with pytest.raises(ValueError, match=r"2 ids occur more than once \('p0', 'p1'\).*load_pairs"):
         quiet(llama, pairs.select([0, 1, 0, 2, 1]))
     with pytest.raises(ValueError, match="path='fast'; expected 'auto', 'packed' or 'padded'"):
         quiet(llama, pairs, path="fast")
     small = tiny.policy(vocab_size=300)
     with pytest.raises(ValueError, match=r"token id \d+, but the model's embedding has 300 rows"):
         quiet(small, pairs)
+
+
+def broken(policy):
+    with torch.no_grad():
+        policy.model.model.layers[1].mlp.up_proj.weight[3, 4] = float("nan")
+    return policy
+
+
+def test_a_model_that_computes_no_numbers_is_refused(pairs, tmp_path):
+    policy = broken(tiny.policy())
+    message = (
+        r"^Policy 'llama' gives NaN or infinity for pair 'p\d+'. Its weights hold NaN or infinity "
+        r"\(model.layers.1.mlp.up_proj.weight\): load them again, or train anew.$"
+    )
+    for path in ("auto", "padded"):
+        with pytest.raises(ValueError, match=message):
+            quiet(policy, pairs, path=path, cache=tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+    for call in (token_logprobs, nb.scores.ches):
+        with pytest.raises(ValueError, match=message):
+            call(policy, pairs)
+    for two in ((policy, tiny.policy()), (tiny.policy(), policy)):
+        with pytest.raises(ValueError, match=message):
+            nb.scores.influence(*two, pairs, pairs, progress=False)
+
+
+def test_overflow_in_float16_is_refused_with_the_remedy(pairs):
+    policy = tiny.policy()
+    large = copy.deepcopy(policy.model)
+    with torch.no_grad():
+        large.model.embed_tokens.weight *= 1e3
+        large.model.layers[0].mlp.down_proj.weight *= 1e4
+    half = Policy(large.to(torch.float16), policy.tokenizer, "half")
+    with pytest.raises(ValueError, match="'half' gives NaN .*float16: load it in bfloat16 or"):
+        quiet(half, pairs)
+
+
+def test_what_was_scored_before_a_nan_is_kept(pairs, tmp_path):
+    """One token whose embedding is NaN: pairs without it are scored, and stay so."""
+    policy = tiny.policy()
+    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
+    last = max(token_pairs, key=lambda p: p.longest)
+    others = [p for p in token_pairs if p is not last]
+    used = {i for p in others for i in p.prompt + p.chosen + p.rejected}
+    free = next(i for i in range(400, tiny.VOCABULARY) if i not in used)
+    spoilt = dataclasses.replace(last, chosen=[*last.chosen, free])
+    with torch.no_grad():
+        policy.model.model.embed_tokens.weight[free] = float("nan")
+    how = dict(path="padded", budget=1, cache=tmp_path, progress=False)
+    with pytest.raises(ValueError, match=f"for pair {last.id!r}"):
+        logprob_table(policy, [*others, spoilt], **how)
+    (part,) = tmp_path.rglob("*.parquet")
+    assert len(pd.read_parquet(part)) == 11
+
+
+def test_parts_written_before_the_hash_was_still_serve(llama, pairs, tmp_path):
+    table = quiet(llama, pairs, cache=tmp_path)
+    (part,) = tmp_path.rglob("*.parquet")
+    assert pd.read_parquet(part).columns.tolist() == [*LOGPS, "chosen_tokens", "rejected_tokens"]
+    pd.testing.assert_frame_equal(quiet(llama, pairs, cache=tmp_path), table, check_exact=True)
+
+
+def test_pairs_and_policies_come_in_the_forms_people_have(llama, pairs, tmp_path):
+    table = quiet(llama, pairs)
+    frame = pairs.to_pandas()
+    frame.to_json(tmp_path / "pairs.jsonl", orient="records", lines=True)
+    for form in (pairs.to_list(), frame, tmp_path / "pairs.jsonl", str(tmp_path / "pairs.jsonl")):
+        pd.testing.assert_frame_equal(quiet(llama, form), table, check_exact=True)
+    numbered = frame.assign(id=range(12))
+    assert quiet(llama, numbered).index.tolist() == [str(n) for n in range(12)]
+    assert len(quiet(llama, pairs.remove_columns("id"))) == 12
+    pd.testing.assert_frame_equal(quiet((llama.model, llama.tokenizer), pairs), table)
+    with pytest.raises(TypeError, match="^pairs: expected preference pairs, got None"):
+        quiet(llama, None)
+    with pytest.raises(ValueError, match="prompt"):
+        quiet(llama, [{**pairs[0], "prompt": None}])
+    with pytest.raises(TypeError, match="policy: expected a policy.*nb.Policy"):
+        quiet(llama.model, pairs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (dict(max_length=0), ValueError), (dict(max_length=-5), ValueError),
+        (dict(max_length=2.5), TypeError), (dict(budget=-1), ValueError),
+        (dict(budget=0), ValueError), (dict(budget=0.5), TypeError),
+    ],
+)  # fmt: skip
+def test_limits_that_are_no_counts_are_refused(llama, pairs, wrong, error):
+    ((name, value),) = wrong.items()
+    with pytest.raises(error, match=f"^{name}={value}; expected a whole number, 1 or more"):
+        quiet(llama, pairs, **wrong)
+    if name == "max_length":
+        with pytest.raises(error, match=name):
+            token_logprobs(llama, pairs, **wrong)
+    with pytest.raises(error, match=name):
+        nb.scores.ches(llama, pairs, **wrong)
+    with pytest.raises(error, match=name):
+        nb.scores.influence(llama, llama, pairs, pairs, **wrong)
+
+
+def test_a_table_says_which_tokens_were_scored(llama, pairs):
+    table = quiet(llama, pairs)
+    token_pairs = tokenize_pairs(llama.tokenizer, pairs)
+    assert table.tokens_hash.tolist() == [p.tokens_hash for p in token_pairs]
+    assert table.tokens_hash.nunique() == 12 and table.tokens_hash.dtype == np.int64
+    assert (table.tokens_hash.astype(float).astype(np.int64) == table.tokens_hash).all()
+    other = pairs.map(lambda row: {"chosen": row["chosen"] + " dog"} if row["id"] == "p3" else {})
+    changed = quiet(llama, other).tokens_hash != table.tokens_hash
+    assert changed[changed].index.tolist() == ["p3"]
+    one = TokenPair("a", [1, 2], [3], [4])
+    assert one.tokens_hash == TokenPair("b", [1, 2], [3], [4]).tokens_hash
+    assert one.tokens_hash != TokenPair("a", [1], [2, 3], [4]).tokens_hash
 
 
 def test_two_pairs_of_the_same_text_are_two_rows(llama):

@@ -91,6 +91,18 @@ def test_a_policy_is_in_eval_mode_and_has_a_pad_token():
     assert neither.tokenizer.pad_token is None
 
 
+def test_a_pad_id_is_always_a_row_of_the_embedding():
+    assert tiny.policy().pad_id == 0
+    assert Policy(tiny.model(), tiny.tokenizer(pad_token=None)).pad_id == 3
+    assert Policy(tiny.model(), tiny.tokenizer(pad_token=None, eos_token=None)).pad_id == 0
+    beyond = tiny.tokenizer(pad_token=None, eos_token=None)
+    beyond.add_tokens([f"<{n}>" for n in range(tiny.VOCABULARY - len(beyond))])
+    beyond.add_special_tokens({"pad_token": "<beyond>"})
+    assert beyond.pad_token_id == tiny.VOCABULARY
+    beyond.eos_token = "</s>"
+    assert Policy(tiny.model(), beyond).pad_id == 3
+
+
 def test_a_tokenizer_without_pad_token_scores_the_same(saved, copied):
     settings = json.loads((copied / "tokenizer_config.json").read_text())
     del settings["pad_token"]

@@ -10,10 +10,12 @@ import tiny
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from nbkit.inputs import LeftOut
 from nbkit.tokens import (
     TokenPair,
     check_vocabulary,
     common_prefix,
+    split_unscored,
     token_pieces,
     tokenize_pairs,
     tokenize_prompts,
@@ -122,6 +124,19 @@ def test_empty_prompts_are_tokenised_as_trl_does(model, tmp_path, bos):
     assert [len(p.prompt) for p in ours] == ([1, 1] if bos else [0, 0])
 
 
+# Drops the system message, strips, and writes the date and the BOS token.
+BUSY_TEMPLATE = "{{ bos_token }}{{ strftime_now('%d %b %Y') }}\n" + tiny.CHAT_TEMPLATE.replace(
+    "messages %}", "messages if m['role'] != 'system' %}"
+).replace("m['content']", "m['content'] | trim")
+
+
+def test_what_a_template_drops_and_adds_is_what_trl_reads(model, tmp_path):
+    tokenizer = tiny.tokenizer(bos=True, chat_template=BUSY_TEMPLATE)
+    ours = assert_ids_are_trls(model, tokenizer, CHAT, tmp_path)
+    text = tokenizer.decode(ours[1].prompt + ours[1].chosen)
+    assert text.startswith("<s>") and text.count("<s>") == 1 and "be brief" not in text
+
+
 @pytest.mark.parametrize("template", [tiny.CHAT_TEMPLATE, THINKING_TEMPLATE])
 def test_conversations_are_tokenised_as_trl_does(model, tmp_path, template):
     tokenizer = tiny.tokenizer(chat_template=template)
@@ -210,6 +225,16 @@ def test_why_unscored_counts_prompt_and_longer_response():
     empty = "a response has no token of its own"
     assert why_unscored(TokenPair("a", [1], [], [2]), 9) == empty
     assert why_unscored(TokenPair("a", [1], [2], []), 9) == empty
+
+
+def test_responses_of_the_same_tokens_are_no_pair():
+    same = "chosen and rejected are the same tokens"
+    assert why_unscored(TokenPair("a", [1], [2, 3], [2, 3]), 9) == same
+    assert why_unscored(TokenPair("a", [1], [2, 3], [2]), 9) is None
+    pairs = [TokenPair(i, [1], [2], [n]) for i, n in zip("abc", (2, 3, 2))]
+    fit, left_out = split_unscored(pairs, 9)
+    assert [p.id for p in fit] == ["b"] and left_out == {"a": same, "c": same}
+    assert isinstance(left_out, LeftOut)
 
 
 def test_nothing_predicts_the_first_token_so_a_response_needs_another():

@@ -238,7 +238,7 @@ def test_a_reference_table_may_cover_kept_and_followed_pairs(policy, pairs):
     how = dict(STEPS, trace=held_out, trace_every=3)
     run = nb.train_dpo(policy, pairs, reference=both, **how)
     pd.testing.assert_frame_equal(run.trace, nb.train_dpo(policy, pairs, **how).trace, atol=1e-5)
-    with pytest.raises(ValueError, match="reference table lacks 10 of the 10 pairs"):
+    with pytest.raises(ValueError, match="table 'reference' lacks 10 of 10 pairs"):
         nb.train_dpo(policy, pairs, reference=tables[0], **how)
 
 
@@ -250,10 +250,26 @@ def test_lora_trains_the_adapter_only(policy, pairs):
     assert (final_logps(run.policy, pairs) - before).abs().to_numpy().max() > 0.05
     assert run.history.loss[0] == pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-5)
 
-    again = nb.train_dpo(run.policy, pairs, copy_model=False, **STEPS)  # its reference: the base
-    assert again.policy.model is run.policy.model
+
+def test_a_trained_adapter_starts_from_itself_or_from_a_reference_that_is_named(policy, pairs):
+    trained = nb.train_dpo(policy, pairs, lora=4, **{**STEPS, "learning_rate": 1e-2}).policy
+    base = trained.without_adapter()
+    against_base = nb.train_dpo(trained, pairs, reference=base, trace=pairs, **STEPS)
+    assert against_base.history.margin[0] != pytest.approx(0, abs=1e-3)
+    margin = nb.scores.implicit_margin(*(
+        nb.response_logprobs(p, pairs, progress=False) for p in (trained, base)
+    ), 0.5)  # fmt: skip
+    start = against_base.trace.query("step == 0").set_index("id").margin
+    pd.testing.assert_series_equal(start, margin, check_names=False, atol=1e-5)
+
+    again = nb.train_dpo(trained, pairs, copy_model=False, trace=pairs, **STEPS)
+    assert again.policy.model is trained.model
     assert list(again.policy.model.peft_config) == ["default"]
-    assert again.history.margin[0] != pytest.approx(0, abs=1e-3)
+    assert again.history.loss[0] == pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-5)
+    assert again.trace.query("step == 0").margin.abs().max() < 1e-4
+
+    with pytest.raises(ValueError, match="has an adapter already, and lora=4 asks for another"):
+        nb.train_dpo(trained, pairs, lora=4, **STEPS)
 
 
 def test_lora_starts_by_the_seed(policy, pairs):
@@ -370,7 +386,7 @@ def test_conversations_train_as_their_plain_text_does(policy, pairs):
 def test_pairs_that_do_not_fit_are_named(policy, pairs):
     longest = {p.id: p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)}
     limit = max(longest.values()) - 1
-    with pytest.warns(UserWarning, match="cannot be scored and are left out"):
+    with pytest.warns(UserWarning, match="of 24 pairs are left out: .*All are in `run.left_out`"):
         run = nb.train_dpo(policy, pairs, max_length=limit, **STEPS)
     too_long = {id_ for id_, n in longest.items() if n > limit}
     assert set(run.left_out) == too_long
@@ -383,7 +399,7 @@ def test_pairs_that_do_not_fit_are_named(policy, pairs):
         (dict(loss="dpo"), "loss='dpo'; expected one of sigmoid, ipo"),
         (dict(order="sorted"), "order='sorted'; expected 'shuffled' or 'given'"),
         (dict(keep=["nobody"]), "1 of the 1 ids to keep are not in the pairs .first: 'nobody'"),
-        (dict(keep=[]), "No pair is left to train on"),
+        (dict(keep=[]), "keep is empty: there is no pair to work on"),
     ],
 )
 def test_bad_arguments_are_named(policy, pairs, options, message):
@@ -396,5 +412,5 @@ def test_doubled_ids_and_a_short_reference_table_are_refused(policy, pairs):
     with pytest.raises(ValueError, match=f"`keep` names '{id_}' more than once"):
         nb.train_dpo(policy, pairs, keep=[id_, id_])
     table = nb.response_logprobs(policy, pairs, progress=False).iloc[1:]
-    with pytest.raises(ValueError, match="reference table lacks 1 of the 24 pairs"):
+    with pytest.raises(ValueError, match="table 'reference' lacks 1 of 24 pairs"):
         nb.train_dpo(policy, pairs, reference=table)

@@ -166,7 +166,7 @@ def test_a_reference_table_is_used_and_must_be_complete(policy, pairs):
         by_table, cross_fitted_losses(policy, pairs, reference=other, **how), atol=1e-4
     )
     assert (by_table - cross_fitted_losses(policy, pairs, **how)).abs().max().max() > 0.1
-    with pytest.raises(ValueError, match="reference table lacks"):
+    with pytest.raises(ValueError, match="table 'reference' lacks"):
         cross_fitted_losses(policy, pairs, reference=table.iloc[1:], **how)
 
 

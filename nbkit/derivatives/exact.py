@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
+import torch.autograd.forward_ad as forward_ad
+
 from nbkit.engine import why_not_packed
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
@@ -15,3 +20,13 @@ def check_packed(policy: Policy, token_pairs: list[TokenPair], way: str) -> None
     """Raise `CannotServe` unless the packed path serves the policy on these pairs."""
     if reason := why_not_packed(policy, max(p.longest for p in token_pairs)):
         raise CannotServe(f"{way} cannot serve {policy.name!r}: {reason}.")
+
+
+_dual = threading.RLock()
+
+
+@contextlib.contextmanager
+def dual_level():
+    """Forward-mode differentiation, one thread at a time: torch has one level in the process."""
+    with _dual, forward_ad.dual_level():
+        yield

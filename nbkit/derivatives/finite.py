@@ -7,7 +7,7 @@ import contextlib
 import torch
 
 from nbkit.derivatives.parameters import Direction, choose
-from nbkit.logprobs import COLUMNS, logprob_table
+from nbkit.logprobs import LOGPS, logprob_table
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
 
@@ -36,11 +36,11 @@ def finite_difference(
         Two float64 [n, 2]: nats, summed over tokens; nats per unit of v.
     """
     moved = {name: p for name, p in choose(policy, "all").items() if name in direction}
-    with shifted(moved, direction, h):
+    with policy.ready(), shifted(moved, direction, h):
         ahead = logp_sums(policy, token_pairs, **scoring)
     if at_theta is not None:
         return at_theta, (ahead - at_theta) / h
-    with shifted(moved, direction, -h):
+    with policy.ready(), shifted(moved, direction, -h):
         behind = logp_sums(policy, token_pairs, **scoring)
     return (ahead + behind) / 2, (ahead - behind) / (2 * h)
 
@@ -52,7 +52,7 @@ def logp_sums(policy: Policy, token_pairs: list[TokenPair], **scoring) -> torch.
         **scoring: `path, budget, cache, progress`, see `nbkit.response_logprobs`.
     """
     table = logprob_table(policy, token_pairs, **scoring)
-    return torch.from_numpy(table[COLUMNS[:2]].to_numpy().copy())
+    return torch.from_numpy(table[LOGPS].to_numpy().copy())
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch.func import functional_call
 from tqdm.auto import tqdm
 
-from nbkit.derivatives.exact import check_packed
+from nbkit.derivatives.exact import check_packed, dual_level
 from nbkit.derivatives.parameters import Direction
 from nbkit.engine import default_budget
 from nbkit.head import target_logps, target_slopes
@@ -39,7 +39,7 @@ def forward_mode(
     d_head = direction.get(names[id(head)])
     logps, slopes = torch.zeros(2, 2 * len(token_pairs), dtype=torch.float64)
     with (
-        policy.ready(), torch.no_grad(), forward_ad.dual_level(),
+        policy.ready(), torch.no_grad(), dual_level(),
         tqdm(total=len(token_pairs), unit=" pairs", desc=f"forward mode, {policy.name}", delay=1,
              disable=not progress) as bar,
     ):  # fmt: skip

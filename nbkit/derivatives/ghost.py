@@ -14,7 +14,7 @@ from torch.func import functional_call
 from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
-from nbkit.derivatives.exact import CannotServe, check_packed
+from nbkit.derivatives.exact import CannotServe, check_packed, dual_level
 from nbkit.derivatives.parameters import Direction, differentiable
 from nbkit.engine import default_budget
 from nbkit.head import target_logps, target_slopes
@@ -138,7 +138,7 @@ def _direct_slope(layer, move: Direction, args, kwargs) -> torch.Tensor:
             if part not in move
         }
         return functional_call(layer, {**still, **move}, args, kwargs)
-    with forward_ad.dual_level():
+    with dual_level():
         moved = {
             part: forward_ad.make_dual(getattr(layer, part).detach(), d) for part, d in move.items()
         }

@@ -62,9 +62,9 @@ def _adapter(policy: Policy, name: str) -> str | None:
 def differentiable(policy: Policy, chosen: Direction):
     """Inside the block exactly the chosen parameters require gradients, and gradients are made;
     the policy is ready (see `Policy.ready`)."""
-    before = {p: p.requires_grad for p in policy.model.parameters()}
     wanted = {id(p) for p in chosen.values()}
     with policy.ready(), torch.enable_grad():
+        before = {p: p.requires_grad for p in policy.model.parameters()}
         for p in before:
             p.requires_grad_(id(p) in wanted)
         try:
@@ -75,8 +75,8 @@ def differentiable(policy: Policy, chosen: Direction):
 
 
 def dot(a: Direction, b: Direction) -> float:
-    """Inner product, summed in float64."""
-    return sum((a[name] * b[name]).sum(dtype=torch.float64).item() for name in a)
+    """Inner product: products in float32 at least, summed in float64."""
+    return sum((a[name].float() * b[name].float()).sum(dtype=torch.float64).item() for name in a)
 
 
 def norm(a: Direction) -> float:

@@ -14,16 +14,18 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from nbkit.cache import try_folder
 from nbkit.derivatives.along import derivatives
 from nbkit.derivatives.curvature import gauss_newton, solve
 from nbkit.derivatives.finite import logp_sums
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.reference import some
-from nbkit.inputs import as_number
-from nbkit.logprobs import tokenize
+from nbkit.inputs import as_number, as_policy
+from nbkit.logprobs import as_limit, tokenize
 from nbkit.models import Policy
 from nbkit.scores.margins import dpo_loss, implicit_margin
-from nbkit.select import as_scores, check_each_once, middle
+from nbkit.select import as_scores, middle
+from nbkit.tables import LOGPS, rows_of_tokens
 from nbkit.tokens import check_vocabulary
 
 
@@ -109,7 +111,10 @@ def influence_table(
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
+    policy, budget = as_policy(policy), as_limit(budget, "budget")
     beta = as_number(beta, "beta", above=0)
+    if cache is not None:
+        try_folder(cache)
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(
         policy, reference, validation, max_length, scoring,
@@ -202,7 +207,10 @@ class _Pairs:
     def __init__(self, policy, reference, pairs, max_length, scoring, **named):
         self.token_pairs, self.left_out = tokenize(policy, pairs, max_length, **named)
         if not self.token_pairs:
-            raise ValueError(f"None of the {len(pairs)} {named['what']} can be scored (see above).")
+            raise ValueError(
+                f"None of the {len(self.left_out)} {named['what']} can be scored: "
+                f"{self.left_out.reasons()}."
+            )
         if isinstance(reference, Policy):
             rows = reference.causal_lm.get_input_embeddings().weight.shape[0]
             check_vocabulary(self.token_pairs, rows)
@@ -212,33 +220,8 @@ class _Pairs:
 
     def of_table(self, table: pd.DataFrame, what: str) -> torch.Tensor:
         """[n, 2] log-probs of these pairs from a table that may hold more."""
-        if not isinstance(table, pd.DataFrame):
-            raise TypeError(
-                f"{what} is of type {type(table).__name__}; expected a log-prob table "
-                f"(nb.response_logprobs){' or a policy' if what == 'reference' else ''}."
-            )
-        check_each_once(table.index, f"The table {what!r}")
-        ids = [p.id for p in self.token_pairs]
-        if absent := [id_ for id_ in ids if id_ not in table.index]:
-            covers = "the pairs and the validation pairs" if what == "reference" else "the pairs"
-            raise ValueError(
-                f"The table {what!r} lacks {len(absent)} of {len(ids)} pairs (first: "
-                f"{absent[0]!r}); it must cover {covers}."
-            )
-        rows = table.loc[ids]
-        for side in ("chosen", "rejected"):
-            counts = [len(getattr(p, side)) - p.first_scored for p in self.token_pairs]
-            if other := rows.index[rows[f"{side}_tokens"] != counts].tolist():
-                raise ValueError(
-                    f"The table {what!r} holds other texts under the ids of {len(other)} pairs "
-                    f"(first: {other[0]!r}), or other tokens: {side}_tokens differ. Pairs and "
-                    "validation pairs need ids of their own, policy and table the same tokenizer."
-                )
-        logps = torch.from_numpy(rows[["chosen_logp", "rejected_logp"]].to_numpy(float).copy())
-        if not logps.isfinite().all():
-            bad = ids[int((~logps.isfinite()).any(1).nonzero()[0])]
-            raise ValueError(f"The table {what!r} has log-probs that are not finite: pair {bad!r}.")
-        return logps
+        rows = rows_of_tokens(table, self.token_pairs, what)
+        return torch.from_numpy(rows[LOGPS].to_numpy(float).copy())
 
     def margin(self, logps: torch.Tensor, beta: float, positions=slice(None)) -> torch.Tensor:
         ratios = logps - self.reference[positions]

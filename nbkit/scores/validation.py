@@ -5,16 +5,27 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from nbkit.cache import hash_content, hash_pairs, keep_table
+from nbkit.cache import as_folder, hash_content, hash_pairs, keep_table, try_folder
+from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models import Policy
-from nbkit.train import reference_table, refuse, rows_that_fit, seed_list, train_dpo, updates
-from nbkit.workers import run_jobs
+from nbkit.train import (
+    loss_noise,
+    pairs_that_fit,
+    reference_table,
+    refuse,
+    seed_list,
+    settings_in_effect,
+    train_dpo,
+    updates,
+)
+from nbkit.workers import check_workers, run_jobs
 
 HALVES = ("A", "B")
 
@@ -61,7 +72,7 @@ def cross_fitted_losses(
             ceil(updates / points) updates, and the last one. The released code takes five. 1:
             after training.
         reference: DPO's reference, a policy or its log-prob table over `pairs`; default the
-            policy itself, of a LoRA policy its base model.
+            policy itself, as it is before training.
         cache: folder in which the losses of each finished model are kept by content. The same
             call after an interruption trains only the models that are missing.
         workers: processes that train at once (see `nbkit.workers`); on a GPU 1.
@@ -72,42 +83,52 @@ def cross_fitted_losses(
         DataFrame [pairs, 2 x splits] of losses -log sigmoid(margin) (nats; lower: easier; margin
         as `run.trace` has it: with `loss="simpo"` the length-normalised one), columns (split, half)
         named after the half that the model was trained on: NaN for the pairs of that half, and
-        for pairs too long for the model (a warning names them).
+        for pairs too long for the model (a warning names them). A warning says, with the numbers,
+        when the pairs' mean losses differ by less than the precision of the policy can show.
 
     Raises:
-        ValueError: no column `groups`, a single group, no seeds, or what `train_dpo` refuses.
+        TypeError, ValueError: no column `groups`, a single group, no seeds, or what `train_dpo`
+            refuses.
+        OSError: nothing can be kept in `cache`. Found before anything is trained.
     """
-    seeds = seed_list(seeds)
-    if not (isinstance(points, int) and points > 0):
-        raise ValueError(f"points={points!r}; expected a whole number, 1 or more.")
+    policy, pairs, seeds = as_policy(policy), as_pairs(pairs), seed_list(seeds)
+    check_workers(policy, workers)
+    as_count(points, "points")
     refuse(training, {"seed", "trace", "trace_every", "checkpoints", "copy_model"}, "cross-fitting")
-    table = reference_table(policy, reference, pairs, training.get("max_length"), progress)
-    fit = pairs.select(rows_that_fit(policy, pairs, training.get("max_length")))
-
-    jobs, columns = [], []
-    if cache is not None:
-        common = hash_content(policy, policy, reference, points, training)
-        prints = hash_pairs(policy, fit)
+    settings = settings_in_effect(policy, **training)
+    length = settings["max_length"]
+    fit = pairs_that_fit(policy, pairs, length)
+    split = {}
     for seed in seeds:
         half = folds(fit, seed, groups).to_numpy()
         for name in HALVES:
-            learned = fit.select(np.flatnonzero(half == name))
-            scored = fit.select(np.flatnonzero(half != name))
-            file = None
-            if cache is not None:
-                halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in (learned, scored)]
-                file = Path(cache) / f"{hash_content(policy, common, halves, seed)}.parquet"
-            jobs.append(
-                (file, _train_and_score, policy, learned, scored, table, points, seed, training)
-            )
-            columns.append((seed, name))
+            learned, scored = np.flatnonzero(half == name), np.flatnonzero(half != name)
+            split[seed, name] = fit.select(learned), fit.select(scored)
+    files = dict.fromkeys(split)
+    if cache is not None:
+        common = hash_content(policy, policy, reference, points, settings)
+        prints = hash_pairs(policy, fit)
+        for (seed, name), parts in split.items():
+            halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in parts]
+            content = hash_content(policy, common, halves, seed)
+            files[seed, name] = as_folder(cache) / f"{content}.parquet"
+        if not all(file.exists() for file in files.values()):
+            try_folder(cache)
+    table = reference_table(policy, reference, fit, length, progress)
+    jobs = [
+        (files[seed, name], _train_and_score, policy, *parts, table, points, seed, training)
+        for (seed, name), parts in split.items()
+    ]
+    columns = list(split)
     losses = dict.fromkeys(columns)  # in this order, whichever finishes first
     for number, result in run_jobs(
         keep_table, jobs, workers, progress=progress, desc="cross-fitting, models"
     ):
         losses[columns[number]] = result["loss"]
     ids = pd.Index(pairs["id"][:], name="id")
-    return pd.concat(losses, axis=1, names=["split", "half"]).reindex(ids)
+    losses = pd.concat(losses, axis=1, names=["split", "half"]).reindex(ids)
+    _warn_of_noise(losses.mean(axis=1), table, policy, settings)
+    return losses
 
 
 def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
@@ -144,9 +165,25 @@ def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
 def _train_and_score(policy, learned, scored, table, points, seed, training) -> pd.DataFrame:
     """Column `loss` of the pairs `scored` under a policy trained on the pairs `learned`."""
     spacing = -(-updates(len(learned), **training) // points)
-    run = train_dpo(
-        policy, learned, reference=table, seed=seed, trace=scored, trace_every=spacing,
-        progress=False, **training,
-    )  # fmt: skip
+    with warnings.catch_warnings():  # said once, of all models together
+        warnings.filterwarnings("ignore", "This training taught nothing")
+        run = train_dpo(
+            policy, learned, reference=table, seed=seed, trace=scored, trace_every=spacing,
+            progress=False, **training,
+        )  # fmt: skip
     trace = run.trace[run.trace.step > 0]
     return np.logaddexp(0.0, -trace.margin).groupby(trace.id).mean().to_frame("loss")
+
+
+def _warn_of_noise(score, table, policy, settings) -> None:
+    """Warn if the pairs differ by less than rounding alone would make them differ."""
+    noise = loss_noise(table, policy.dtype, settings["loss"], settings["beta"])
+    if (spread := score.std()) < noise:
+        dtype = str(policy.dtype).removeprefix("torch.")
+        precise = "" if dtype == "float32" else ", or a policy in float32"
+        warnings.warn(
+            f"These losses rank nothing: over the pairs they spread by {spread:.2g} nats, and the "
+            f"rounding of {dtype} alone by about {noise:.2g}. A higher learning rate (it was "
+            f"{settings['learning_rate']:g}), more pairs or epochs{precise} will help.",
+            stacklevel=3,
+        )

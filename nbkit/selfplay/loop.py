@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,9 +26,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from datasets import Dataset
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from transformers.utils import logging
 
-from nbkit.cache import hash_content, keep_table
+from nbkit.cache import (
+    as_folder,
+    hash_content,
+    keep_table,
+    set_aside,
+    try_folder,
+    versions,
+    warn_unkept,
+)
+from nbkit.inputs import as_count, as_number, as_pairs, as_policy
 from nbkit.models import Policy, load_policy
 from nbkit.selfplay.steps import (
     PAIR,
@@ -40,7 +52,7 @@ from nbkit.selfplay.steps import (
     select_pairs,
     with_ids,
 )
-from nbkit.train import refuse, train_dpo
+from nbkit.train import refuse, settings_in_effect, train_dpo
 
 
 @dataclass(frozen=True)
@@ -96,15 +108,16 @@ def self_play(
             also ask what was evolved before them.
         judge: `judge(prompt, response)` -> reward, or a `nbkit.RewardModel`.
         folder: where everything is kept. The same call goes on after an interruption where it
-            stopped, inside a round too. The judge, `rewrite` and `select` are functions, whose
-            content is not looked into: use one folder for each.
+            stopped, inside a round too. The judge, `rewrite` and `select` are known by their
+            names, and their code is not looked into: give a changed function a folder of its own.
+            One process at a time works in a folder; a second waits, and goes on from there.
         rewrite: `rewrite(prompts, seed)` -> as many new prompts, such as `nbkit.world.rewrite`, or
             `policy_rewriter(policy)` for a real model. None: nothing is evolved.
         select: `select(pairs)` -> ids to keep, from the round's pairs (`Round.pairs`, indexed by
             id); default `highest`: the 40% with the most alignment potential.
         base: pairs to begin the base set with.
         k: responses sampled to each prompt.
-        sampling: `temperature, top_p, max_new_tokens`; default 0.8, 0.95, 128.
+        sampling: `temperature, top_p, max_new_tokens`; default 0.8, 0.95, `sample`'s.
         evolve_share: share of the prompts to evolve, most alignment potential first.
         weight: of the implicit margin in the alignment potential; 2.5 in the released code.
         longest_ratio: an evolved prompt longer or shorter than its parent by more than this factor
@@ -119,46 +132,64 @@ def self_play(
     Raises:
         ValueError: fewer than two responses a prompt; a folder that holds another self-play;
             nothing to learn from, because the judge found all answers to each prompt alike.
+        OSError: nothing can be kept in `folder`. Found before anything is sampled.
     """
+    policy, folder = as_policy(policy), as_folder(folder, "folder")
     refuse(training, {"seed", "keep", "copy_model", "reference"}, "self-play")
-    if k < 2:
+    rounds = as_count(rounds, "rounds")
+    if as_count(k, "k") < 2:
         raise ValueError(f"k={k}; a best and a worst need 2 or more responses to a prompt.")
-    how, folder = {**SAMPLING, **(sampling or {})}, Path(folder)
+    as_number(evolve_share, "evolve_share", above=0, most=1)
+    as_number(longest_ratio, "longest_ratio", least=1)
+    as_number(weight, "weight")
+    select = select or highest
+    functions = dict(judge=judge, select=select, **({"rewrite": rewrite} if rewrite else {}))
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"{name}: expected a function, got {function!r:.60}.")
     asked = with_ids(prompts)
-    told = dict(training, how=how, k=k, evolve_share=evolve_share, weight=weight,
-                longest_ratio=longest_ratio, seed=seed)  # fmt: skip
-    given = asked[["id", "prompt"]].to_dict("records")
-    _claim(folder, hash_content(policy, policy, given, base, told))
+    base = None if base is None else as_pairs(base, "base")
+    how = {**SAMPLING, **(sampling or {})}
+    told = dict(
+        asked=asked[["id", "prompt"]].to_dict("records"), base=base, how=how, k=k, seed=seed,
+        evolve_share=evolve_share, weight=weight, longest_ratio=longest_ratio,
+        training=settings_in_effect(policy, **training),
+        functions={name: _name(policy, function) for name, function in functions.items()},
+    )  # fmt: skip
+    try_folder(folder, "folder")
+    with _alone(folder):
+        _claim(folder, hash_content(policy, policy, told))
     how["progress"] = progress
 
     player = policy
     for number in range(1, rounds + 1):
         here, luck, prefix = folder / f"round-{number}", 1000 * seed + 10 * number, f"r{number}-"
-        answers = _kept(here / "answers", answer, player, asked, judge, k, seed=luck, **how)
-        pairs = best_and_worst(answers, prefix).assign(evolved=False)
-        evolved = asked.iloc[:0]
-        if rewrite is not None and len(pairs):
-            parents = most_promising(player, pairs, asked, evolve_share, weight)
-            evolved = _kept(here / "evolved", evolve, parents, rewrite, asked.prompt,
-                            longest_ratio, seed=luck + 1, suffix=f".{number}")  # fmt: skip
-        fresh = evolved[evolved.left_out == ""]
-        if len(fresh):
-            to_evolved = _kept(
-                here / "evolved_answers", answer, player, fresh, judge, k, seed=luck + 2, **how
-            )
-            more = best_and_worst(to_evolved, prefix).assign(evolved=True)
-            pairs = pd.concat([pairs, more], ignore_index=True)
-            answers = pd.concat([answers, to_evolved], ignore_index=True)
-        if pairs.empty:
-            raise ValueError(
-                f"Round {number}: to each of the {len(asked)} prompts all {k} answers had the same "
-                "reward, so there is no best and worst. Sample at a higher temperature, or more "
-                "answers, or take a judge that tells answers apart."
-            )
-        pairs = _kept(here / "pairs", select_pairs, player, pairs, weight, select or highest)
-        base = _joined(base, pairs.loc[pairs.selected, PAIR])
-        player = _trained(here / "policy", policy, base, seed=seed + number, progress=progress,
-                          **training)  # fmt: skip
+        with _alone(folder):
+            answers = _kept(here / "answers", answer, player, asked, judge, k, seed=luck, **how)
+            pairs = best_and_worst(answers, prefix).assign(evolved=False)
+            evolved = asked.iloc[:0]
+            if rewrite is not None and len(pairs):
+                parents = most_promising(player, pairs, asked, evolve_share, weight)
+                evolved = _kept(here / "evolved", evolve, parents, rewrite, asked.prompt,
+                                longest_ratio, seed=luck + 1, suffix=f".{number}")  # fmt: skip
+            fresh = evolved[evolved.left_out == ""]
+            if len(fresh):
+                to_evolved = _kept(
+                    here / "evolved_answers", answer, player, fresh, judge, k, seed=luck + 2, **how
+                )
+                more = best_and_worst(to_evolved, prefix).assign(evolved=True)
+                pairs = pd.concat([pairs, more], ignore_index=True)
+                answers = pd.concat([answers, to_evolved], ignore_index=True)
+            if pairs.empty:
+                raise ValueError(
+                    f"Round {number}: to each of the {len(asked)} prompts all {k} answers had the "
+                    "same reward, so there is no best and worst. Sample at a higher temperature, "
+                    "or more answers, or take a judge that tells answers apart."
+                )
+            pairs = _kept(here / "pairs", select_pairs, player, pairs, weight, select)
+            base = _joined(base, pairs.loc[pairs.selected, PAIR])
+            player = _trained(here / "policy", policy, base, seed=seed + number,
+                              progress=progress, **training)  # fmt: skip
         prompts = pd.concat([asked, evolved], ignore_index=True)
         yield Round(number, player, prompts, answers, pairs, base)
         asked = pd.concat([asked, fresh], ignore_index=True)
@@ -182,20 +213,58 @@ def _joined(base: Dataset | None, selected: pd.DataFrame) -> Dataset:
 # --- what is kept on disk -----------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _alone(folder: Path):
+    """One process at a time works in a folder; another waits for the end of the round."""
+    lock = FileLock(folder / "self_play.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        warnings.warn(
+            f"Another process plays in {folder}. This one waits until its round is finished, and "
+            "takes over what was made.",
+            stacklevel=4,
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _claim(folder: Path, key: str) -> None:
     """Refuse a folder in which another self-play was kept."""
-    note = folder / "self_play.json"
-    if note.exists():
-        if json.loads(note.read_text("utf-8"))["key"] != key:
-            raise ValueError(
-                f"The folder {folder} holds a self-play with another policy, other prompts or "
-                "other settings. Give this one a folder of its own, or delete that one."
-            )
+    note, now = folder / "self_play.json", {"key": key, **versions()}
+    before = {}
+    try:
+        before = dict(json.loads(note.read_text("utf-8")))
+    except FileNotFoundError:
+        pass
+    except (ValueError, TypeError) as error:
+        set_aside(note, error)
+    if before.get("key") == key:
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    if "key" in before:
+        other = [f"{n} {before[n]}" for n in versions() if before.get(n, now[n]) != now[n]]
+        of = f" ({', '.join(other)})" if other else ""
+        raise ValueError(
+            f"The folder {folder} holds a self-play with another policy, other prompts, other "
+            f"functions, settings or versions{of}. Give this one a folder of its own, or delete "
+            "that one."
+        )
+    for path in sorted(folder.glob("round-*[0-9]")):
+        set_aside(path, f"{note.name} does not say which self-play it belongs to")
     unfinished = note.with_suffix(".tmp")
-    unfinished.write_text(json.dumps({"key": key}), "utf-8")
+    unfinished.write_text(json.dumps(now), "utf-8")
     os.replace(unfinished, note)
+
+
+def _name(policy: Policy, function) -> str:
+    """What can be told of a function without looking into it."""
+    try:
+        return hash_content(policy, function)
+    except TypeError:
+        return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _kept(file: Path, make: Callable, *args, **kwargs) -> pd.DataFrame:
@@ -210,18 +279,34 @@ def _plain(value):
 
 def _trained(folder: Path, policy: Policy, base: Dataset, **training) -> Policy:
     """The policy trained on the base set, from `folder` if it is there."""
-    if not folder.exists():
+    kept = _loaded(folder, policy, training["progress"])
+    if kept is None:
         run = train_dpo(policy, base, **training)
         model = run.policy.model.merge_and_unload() if run.policy.has_adapter else run.policy.model
         unfinished = folder.with_suffix(".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
-        with _library_bars(training["progress"]):
-            model.save_pretrained(unfinished)
-        policy.tokenizer.save_pretrained(unfinished)
-        os.replace(unfinished, folder)
-    with _library_bars(training["progress"]):
-        kept = load_policy(folder, device=policy.device, dtype=policy.dtype)
+        try:
+            with _library_bars(training["progress"]):
+                model.save_pretrained(unfinished)
+            policy.tokenizer.save_pretrained(unfinished)
+            os.replace(unfinished, folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            warn_unkept(folder.parent, error)
+        kept = _loaded(folder, policy, training["progress"]) or Policy(model, policy.tokenizer)
     return Policy(kept.model, policy.tokenizer, f"{policy.name}, {folder.parent.name}")
+
+
+def _loaded(folder: Path, policy: Policy, progress: bool) -> Policy | None:
+    """The policy in `folder`; None if there is none, or a damaged one, which is set aside."""
+    if not folder.exists():
+        return None
+    try:
+        with _library_bars(progress):
+            return load_policy(folder, device=policy.device, dtype=policy.dtype)
+    except (OSError, ValueError) as error:
+        set_aside(folder, error)
+        return None
 
 
 @contextlib.contextmanager

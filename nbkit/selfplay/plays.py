@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 import pandas as pd
 
-from nbkit.cache import hash_content, keep_table
+from nbkit.cache import as_folder, hash_content, keep_table, try_folder, with_defaults
 from nbkit.evaluate import rewards, wins
 from nbkit.experiments import SAMPLING
+from nbkit.inputs import as_policy, as_prompts
 from nbkit.models import Policy
-from nbkit.sampling import prompt_list, sample
+from nbkit.sampling import sample
 from nbkit.selfplay.loop import self_play
-from nbkit.workers import run_jobs
+from nbkit.workers import check_workers, is_importable, run_jobs
 
 FUNCTIONS = ("judge", "rewrite", "select")
 
@@ -46,7 +49,7 @@ def compare_plays(
         folder: where the self-plays are kept, each in a folder of its own with its answers in the
             test. The same call after an interruption plays and asks only what is missing.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, 128.
+        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, `sample`'s.
         workers: processes that play at once (see `nbkit.workers`). With several, judges and
             functions of the self-plays must be importable: no lambdas, nothing from a notebook.
         progress: show a bar over the self-plays.
@@ -63,20 +66,23 @@ def compare_plays(
     Raises:
         ValueError: functions that workers cannot import; and what `self_play` refuses.
     """
+    policy, prompts, folder = as_policy(policy), as_prompts(prompts), as_folder(folder, "folder")
+    check_workers(policy, workers)
     how = {**SAMPLING, **(test_sampling or {})}
+    _check(plays)
     told = {key: {"judge": judge, **common, **play} for key, play in plays.items()}
     if workers > 1:
         _check_importable(told)
-    prompts = prompt_list(prompts)
+    try_folder(folder, "folder")
     baseline, before = {}, {}
     for seed in dict.fromkeys(seed for _, seed in told):
         baseline[seed] = sample(policy, prompts, seed=2 * seed + 1, progress=False, **how)
         responses = sample(policy, prompts, seed=2 * seed, progress=False, **how)
         before[seed] = _Test(dict(round=0, asked=0, pairs=0, trained_on=0), responses)
-    content = hash_content(policy, prompts, how)
+    content = hash_content(policy, prompts, with_defaults(sample, how))
     jobs = [
-        (policy, dict(play, seed=seed), Path(folder) / quote(f"{name} {seed}", safe=" "),
-         prompts, how, f"test-{content}.parquet")
+        (policy, dict(play, seed=seed), folder / _file_name(f"{name} {seed}"), prompts, how,
+         f"test-{content}.parquet")
         for (name, seed), play in told.items()
     ]  # fmt: skip
     finished, keys = {}, list(told)
@@ -104,7 +110,7 @@ def _play(policy, play, folder, prompts, how, file) -> list[_Test]:
     """Each round, and the test after it, whose answers are kept beside the round's policy."""
     tests = []
     for done in self_play(policy, folder=folder, **{"progress": False, **play}):
-        kept = Path(folder) / f"round-{done.number}" / file
+        kept = folder / f"round-{done.number}" / file
         answers = keep_table(kept, _answers, done.policy, prompts, 2 * play["seed"], how)
         asked = int((done.prompts.left_out == "").sum())
         counts = dict(round=done.number, asked=asked, pairs=len(done.pairs))
@@ -128,15 +134,36 @@ def _verdict(responses, baseline, prompts, judge, tokenizer) -> dict[str, float]
     }
 
 
+def _check(plays) -> None:
+    if not isinstance(plays, Mapping):
+        raise TypeError(
+            f"plays: expected a dict, (name, seed) -> arguments, got {type(plays).__name__}."
+        )
+    for key, play in plays.items():
+        if not (isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], Integral)):
+            raise TypeError(f"plays: expected keys (name, seed), got {key!r:.60}.")
+        if not isinstance(play, Mapping):
+            raise TypeError(
+                f"Self-play {key}: expected a dict of arguments of `self_play`, got {play!r:.60}."
+            )
+
+
 def _check_importable(told) -> None:
     for key, play in told.items():
         for name in FUNCTIONS:
-            function = play.get(name)
-            home = getattr(function, "__module__", None)
-            if home == "__main__" or "<" in getattr(function, "__qualname__", ""):
+            if not is_importable(play.get(name)):
                 raise ValueError(
                     f"Self-play {key}: its {name} is defined in a notebook cell, a script or "
                     "another function, and several workers cannot import it. Move it to a module "
                     "(a .py file beside the notebook), take one of nbkit's (functools.partial "
                     "gives it arguments), or use workers=1."
                 )
+
+
+def _file_name(text: str) -> str:
+    """A name that every file system takes, and takes for one of its own: quoted, not too long, and
+    not another's but for capitals."""
+    name = quote(text, safe=" ")
+    if len(name) > 80 or text != text.lower():
+        name = f"{name[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return name

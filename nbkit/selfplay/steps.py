@@ -10,14 +10,15 @@ import pandas as pd
 from datasets import Dataset
 
 from nbkit.evaluate import rewards
+from nbkit.inputs import as_count, as_policy, as_prompts
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy
-from nbkit.sampling import prompt_list, sample
+from nbkit.sampling import sample
 from nbkit.scores import alignment_potential, explicit_margin, length_normalized_margin
 from nbkit.select import top
 from nbkit.tokens import answer_to, plain_text
 
-SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": 128}
+SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": None}
 PAIR = ["id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"]
 INSTRUCTION = (
     "Rewrite this task into another one of the same kind and about the same length, which asks for "
@@ -34,7 +35,7 @@ def answer(
     seed: int = 0,
     temperature: float = SAMPLING["temperature"],
     top_p: float = SAMPLING["top_p"],
-    max_new_tokens: int = SAMPLING["max_new_tokens"],
+    max_new_tokens: int | None = SAMPLING["max_new_tokens"],
     progress: bool = True,
 ) -> pd.DataFrame:
     """Sample `k` responses to each prompt and judge them.
@@ -45,8 +46,8 @@ def answer(
     Returns:
         Tidy DataFrame `prompt_id, prompt, response, reward`, k rows a prompt.
     """
-    asked = with_ids(prompts)
-    asked = asked.loc[asked.index.repeat(k)].reset_index(drop=True)
+    policy, asked = as_policy(policy), with_ids(prompts)
+    asked = asked.loc[asked.index.repeat(as_count(k, "k"))].reset_index(drop=True)
     responses = sample(
         policy, asked.prompt.tolist(), seed=seed, temperature=temperature, top_p=top_p,
         max_new_tokens=max_new_tokens, progress=progress,
@@ -128,6 +129,7 @@ def policy_rewriter(policy: Policy, instruction: str = INSTRUCTION, **sampling) 
             rewritten, and the instruction is sent as a message of the user.
         **sampling: for `nbkit.sample`.
     """
+    policy = as_policy(policy)
 
     def rewrite(prompts: list, seed: int) -> list:
         talks = bool(prompts) and not isinstance(prompts[0], str)
@@ -202,7 +204,7 @@ def most_promising(policy, pairs, asked, share, weight) -> pd.DataFrame:
 
 
 def with_ids(prompts) -> pd.DataFrame:
-    listed = prompt_list(prompts)
+    listed = as_prompts(prompts)
     columns = getattr(prompts, "column_names", None) or getattr(prompts, "columns", [])
     ids = [f"p{number:05d}" for number in range(len(listed))]
     if "id" in columns:

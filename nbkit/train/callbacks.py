@@ -6,8 +6,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from nbkit.cache import write_whole
-from nbkit.logprobs import response_logprobs
+from nbkit.cache import keep, read_whole
+from nbkit.logprobs import logprob_table
 from nbkit.scores import implicit_margin, length_normalized_margin
 
 
@@ -40,35 +40,43 @@ class Progress(TrainerCallback):
 
 
 class Tracer(TrainerCallback):
-    """Scores the followed pairs before training, every so many steps and at the end. With a
-    folder, what is recorded is kept there, and a resumed run begins with it."""
+    """Scores the followed pairs before training, every so many steps and at the end, with the
+    weights rounded as they would be returned. With a folder, what is recorded is kept there, and a
+    resumed run begins with it."""
 
-    def __init__(self, learner, pairs, reference, beta, every, max_length, folder=None):
-        self.learner, self.pairs, self.reference = learner, pairs, reference
-        self.beta, self.every, self.max_length = beta, every, max_length
+    def __init__(self, learner, weights, token_pairs, reference, beta, every, folder=None):
+        self.learner, self.weights, self.token_pairs = learner, weights, token_pairs
+        self.reference, self.beta, self.every = reference, beta, every
         self.folder = folder
         self.tables = {}
 
     def record(self, step):
         if step in self.tables:
             return
-        table = response_logprobs(
-            self.learner, self.pairs, max_length=self.max_length, progress=False
-        )
+        with self.weights.rounded():
+            table = logprob_table(self.learner, self.token_pairs, progress=False)
         if self.reference is None:
             margin = length_normalized_margin(table, self.beta)
         else:
             margin = implicit_margin(table, self.reference, self.beta)
         self.tables[step] = table[["chosen_logp", "rejected_logp"]].assign(margin=margin)
         if self.folder:
-            write_whole(self.tables[step], self.folder / f"trace-{step}.parquet")
+            keep(self.tables[step], self._file(step))
+
+    def resume(self, step) -> bool:
+        """Take up what was recorded until `step`; False if something of it is lost."""
+        for done in range(0, step + 1, self.every):
+            table = read_whole(self._file(done))
+            if table is None:
+                self.tables = {}
+                return False
+            self.tables[done] = table
+        return True
+
+    def _file(self, step):
+        return self.folder / f"trace-{step}.parquet"
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            kept = {int(f.stem.partition("-")[2]): f for f in self.folder.glob("trace-*.parquet")}
-            before = [step for step in sorted(kept) if step <= state.global_step]
-            self.tables = {step: pd.read_parquet(kept[step]) for step in before}
         if state.global_step == 0:
             self.record(0)
 

@@ -3,27 +3,76 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import warnings
+import zipfile
 from pathlib import Path
 
-from nbkit.cache import hash_weights
+from safetensors import SafetensorError, safe_open
+
+from nbkit.cache import hash_weights, versions
 
 # What changes how a run is watched, or where it is kept, but not what it computes.
 NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model"}
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 
 
-def fingerprint(learner, data, settings, trl_options, followed_ids) -> str:
+def fingerprint(learner, data, settings, followed_ids) -> str:
     """Name of a run's folder: a hash of the starting weights, the tokenised rows in order with
-    their reference log-probs, the settings, and the followed pairs."""
-    told = {k: v for k, v in {**settings, **trl_options}.items() if k not in NO_PART}
+    their reference log-probs, the settings in effect, the followed pairs, and the versions of the
+    libraries."""
+    told = {k: v for k, v in settings.items() if k not in NO_PART}
     digest = hashlib.sha256(hash_weights(learner).encode())
-    digest.update(repr((sorted(told.items(), key=lambda kv: kv[0]), followed_ids)).encode())
+    digest.update(repr((sorted(told.items()), followed_ids, versions())).encode())
     for row in data:
         digest.update(repr(sorted(row.items())).encode())
     return digest.hexdigest()[:32]
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint in `folder` (the trainer's state is written last), or None."""
-    complete = folder.glob("checkpoint-*/trainer_state.json")
-    newest = max(complete, key=lambda f: int(f.parent.name.rpartition("-")[2]), default=None)
-    return str(newest.parent) if newest else None
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder` that is whole, or None; warns of damaged ones after it."""
+    found = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
+    damaged = []
+    for checkpoint in found:
+        if (reason := _damage(checkpoint)) is None:
+            break
+        damaged.append(f"{checkpoint.name} ({reason})")
+    else:
+        checkpoint = None
+    if damaged:
+        instead = f"goes on from {checkpoint.name}" if checkpoint else "starts from the beginning"
+        warnings.warn(
+            f"Of the checkpoints in {folder}, {', '.join(damaged)} cannot be used: the run "
+            f"{instead}.",
+            stacklevel=3,
+        )
+    return checkpoint
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of steps after which a checkpoint was written."""
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What a checkpoint lacks, if anything; the trainer writes its own state last."""
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+        if state["global_step"] != step_of(checkpoint):
+            return "trainer_state.json is of another step"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "trainer_state.json is missing or damaged"
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        if not zipfile.is_zipfile(checkpoint / name):
+            return f"{name} is missing or damaged"
+    names = [name for name in WEIGHTS if (checkpoint / name).is_file()]
+    try:
+        if (index := checkpoint / "model.safetensors.index.json").is_file():
+            names += sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        for name in names:
+            with safe_open(checkpoint / name, "pt"):
+                pass
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return "its weights are damaged"
+    return None if names else "its weights are missing"

@@ -5,10 +5,15 @@ The only module that imports trl: a rename upstream is repaired here.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import shutil
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
@@ -19,10 +24,35 @@ from nbkit.models import unwrapped
 # nbkit's name of a loss -> TRL's
 LOSSES = {"sigmoid": "sigmoid", "ipo": "ipo", "hinge": "hinge", "slic": "hinge", "simpo": "simpo"}
 LOGITS_BYTES = 2**28
+CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")  # its new name, its old one
 
 
-# of every trainer: our own bar, and nothing written, sent or recomputed that was not asked for
-QUIET = dict(bf16=False, activation_checkpointing=False, disable_tqdm=True, report_to="none")
+# of every trainer: our own bar, nothing written, sent or recomputed that was not asked for, and a
+# loss that is no number is not passed over
+QUIET = dict(bf16=False, disable_tqdm=True, report_to="none", logging_nan_inf_filter=False)
+# TRL's options that cannot be served from rows with one reference log-prob a response
+UNSERVED = {
+    "ld_alpha": "needs the reference's log-probs token by token",
+    "precompute_ref_log_probs": "is always on: `reference` says whose log-probs",
+    "sync_ref_model": "moves the reference, whose log-probs are computed once",
+}
+
+
+def check_options(loss: str, options: set[str]) -> None:
+    """Refuse options that TRL does not know, or that would not do what they say.
+
+    Raises:
+        TypeError: an unknown name. ValueError: an option that cannot be served.
+    """
+    config = CPOConfig if loss == "simpo" else DPOConfig
+    known = {field.name for field in dataclasses.fields(config)} | set(CHECKPOINTING)
+    if unknown := sorted(options - known):
+        raise TypeError(
+            f"{', '.join(unknown)}: neither an argument of train_dpo nor a field of TRL's "
+            f"{config.__name__}."
+        )
+    for name in options & set(UNSERVED):
+        raise ValueError(f"{name} {UNSERVED[name]}; train_dpo does not take it.")
 
 
 def shared_options(
@@ -52,20 +82,14 @@ def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **opti
         simpo_gamma: SimPO's target margin.
         **options: fields of TRL's DPOConfig, or of its CPOConfig for SimPO.
     """
-    options = {**QUIET, "loss_type": LOSSES[loss], **options}
+    options = {"loss_type": LOSSES[loss], **options}
     if loss == "simpo":
-        config = CPOConfig(
+        options = dict(
             simpo_gamma=simpo_gamma, cpo_alpha=0.0, remove_unused_columns=False, **options
         )
-        trainer_class = ReadySimPOTrainer
-    else:
-        config = DPOConfig(precompute_ref_log_probs=True, **options)
-        trainer_class = ReadyDPOTrainer
-    trainer = trainer_class(
-        model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=callbacks
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+        return _trainer(ReadySimPOTrainer, CPOConfig, model, tokenizer, data, callbacks, options)
+    options["precompute_ref_log_probs"] = True
+    return _trainer(ReadyDPOTrainer, DPOConfig, model, tokenizer, data, callbacks, options)
 
 
 def make_reward_trainer(model, tokenizer, data, callbacks, **options):
@@ -77,29 +101,77 @@ def make_reward_trainer(model, tokenizer, data, callbacks, **options):
         callbacks: of transformers' trainer.
         **options: fields of TRL's RewardConfig.
     """
-    config = RewardConfig(**{**QUIET, "disable_dropout": True, **options})
-    trainer = RewardTrainer(
-        model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=callbacks
-    )
+    options = {"disable_dropout": True, **options}
+    return _trainer(ReadyRewardTrainer, RewardConfig, model, tokenizer, data, callbacks, options)
+
+
+def _trainer(trainer_class, config_class, model, tokenizer, data, callbacks, options):
+    known = {field.name for field in dataclasses.fields(config_class)}
+    checkpointing = next(name for name in CHECKPOINTING if name in known)
+    asked = any([options.pop(name, False) for name in CHECKPOINTING])
+    options = {**QUIET, checkpointing: asked, **options}
+    trainer = trainer_class(
+        model, args=config_class(**options), train_dataset=data, processing_class=tokenizer,
+        callbacks=callbacks,
+    )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
+    if hasattr(model, "peft_config"):  # else peft asks the hub whether the vocabulary has grown
+        save = functools.partial(model.save_pretrained, save_embedding_layers=False)
+        model.save_pretrained = save
     return trainer
 
 
 def strip(model):
-    """Take off what TRL hung on a model: its fused head, and its copy of an adapter."""
-    unwrapped(model).__dict__.pop("forward", None)
+    """Take off what a trainer hung on a model: its fused head, the casts of mixed precision, and
+    its copy of an adapter."""
+    for wrapped in {unwrapped(model), model}:
+        for name in ("forward", "_original_forward", "save_pretrained"):
+            wrapped.__dict__.pop(name, None)
     if "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")
 
 
-class ReadyDPOTrainer(DPOTrainer):
+class _Ours:
+    """What all our trainers do otherwise than TRL's: they stop at a loss that is no number, survive
+    a full disk, and send nothing."""
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss of step {self.state.global_step + 1} is {loss.item()}: the training has "
+                "run away. Lower the learning rate, or warm it up (warmup_steps)."
+            )
+        return loss
+
+    def _save_checkpoint(self, *args, **kwargs):
+        name = f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors differ
+            shutil.rmtree(Path(self.args.output_dir) / name, ignore_errors=True)
+            warnings.warn(
+                f"{name} could not be written to {self.args.output_dir} ({error}); the training "
+                "goes on without it.",
+                stacklevel=2,
+            )
+
+    def create_model_card(self, *args, **kwargs):
+        pass  # of a checkpoint
+
+    def _send_telemetry(self):
+        pass
+
+
+class ReadyDPOTrainer(_Ours, DPOTrainer):
     """TRL's DPO trainer on rows that are tokenised and carry reference log-probs already, without
     what costs a small model more than its own arithmetic."""
 
     def __init__(self, model, **kwargs):
         super().__init__(model, data_collator=_collate, **kwargs)
+        reads_more = self.use_weighting or getattr(self, "aux_loss_enabled", False)
         causal_lm = unwrapped(model)
-        if why_not_plain(causal_lm) is None:
+        if not reads_more and why_not_plain(causal_lm) is None:
             causal_lm.forward = _forward_on_responses(causal_lm, causal_lm.forward)
 
     def _prepare_dataset(self, dataset, *args):
@@ -107,9 +179,6 @@ class ReadyDPOTrainer(DPOTrainer):
 
     def _precompute_ref_logps(self, dataset, *args):
         return dataset
-
-    def create_model_card(self, *args, **kwargs):
-        pass  # of a checkpoint
 
     def floating_point_ops(self, inputs):
         return 0  # walks over all parameters at every step, for a figure nobody reads here
@@ -163,11 +232,12 @@ def _forward_on_responses(causal_lm, fused_forward):
     return forward
 
 
-class ReadySimPOTrainer(CPOTrainer):
-    """TRL's CPO trainer with the SimPO loss, on nbkit's tokens."""
+class ReadyRewardTrainer(_Ours, RewardTrainer):
+    """TRL's trainer of reward models."""
 
-    def create_model_card(self, *args, **kwargs):
-        pass  # of a checkpoint
+
+class ReadySimPOTrainer(_Ours, CPOTrainer):
+    """TRL's CPO trainer with the SimPO loss, on nbkit's tokens."""
 
     def tokenize_row(self, row, model=None):
         out = {"prompt_input_ids": row["prompt_ids"]}

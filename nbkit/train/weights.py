@@ -1,0 +1,82 @@
+"""The weights that a training moves: their precision, and whether they are numbers at all."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from nbkit.models import Policy
+
+
+class MasterWeights:
+    """Trainable weights of half precision, held in float32 for the time of a training.
+
+    A step of DPO is smaller than the distance between two neighbours in bfloat16, so that most
+    weights would stay where they are. In float32 the steps add up; `put_back` rounds their sum.
+    """
+
+    def __init__(self, model: torch.nn.Module):
+        self.dtypes = {
+            parameter: parameter.dtype
+            for parameter in model.parameters()
+            if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16)
+        }
+        for parameter in self.dtypes:
+            parameter.data = parameter.data.float()
+
+    @contextlib.contextmanager
+    def rounded(self):
+        """Inside the block the weights are as `put_back` would leave them."""
+        masters = {parameter: parameter.data for parameter in self.dtypes}
+        try:
+            self._round()
+            yield
+        finally:
+            for parameter, master in masters.items():
+                parameter.data = master
+
+    def put_back(self) -> None:
+        for parameter in self.dtypes:
+            parameter.grad = None
+        self._round()
+
+    def _round(self):
+        for parameter, dtype in self.dtypes.items():
+            parameter.data = parameter.data.to(dtype)
+
+
+def check_trainable(policy: Policy, lora: int | None) -> None:
+    """Refuse, before the work, a policy that cannot be trained.
+
+    Raises:
+        ValueError: float16; its adapter switched off; no weight that may change; a weight that is
+            no finite number.
+    """
+    name = policy.name
+    if policy.dtype == torch.float16:
+        raise ValueError(
+            f"Policy {name!r} is in float16, whose range is too small for the gradients of a "
+            "training. Load it with dtype='bfloat16', or with 'float32' where the GPU has no "
+            "bfloat16."
+        )
+    if not policy.adapter_enabled:
+        raise ValueError(
+            f"Policy {name!r} has its adapter switched off, which is for a reference. Train "
+            "the policy with its adapter on, or the base model without one."
+        )
+    if not lora and not any(parameter.requires_grad for parameter in policy.model.parameters()):
+        raise ValueError(
+            f"All weights of policy {name!r} are frozen. Set `requires_grad` of those to train; an "
+            "adapter is loaded to be trained with is_trainable=True in peft."
+        )
+    if bad := not_finite(policy.model):
+        raise ValueError(f"Policy {name!r} cannot be trained: its weight {bad!r} holds NaN or inf.")
+
+
+def not_finite(model: torch.nn.Module) -> str | None:
+    """Name of the first parameter that holds NaN or inf, if one does."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not parameter.isfinite().all():
+            return name
+    return None
