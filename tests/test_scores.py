@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from datasets import Dataset
 
+import nbkit as nb
 from nbkit import scores, select
 
 
@@ -167,3 +169,28 @@ def test_scores_of_explicit_margins_are_checked():
         scores.explicit_margin(pd.DataFrame(rows | dict(id=["a", "a"])))
     with pytest.raises(TypeError, match="expected preference pairs, got a float"):
         scores.explicit_margin(0.5)
+
+
+def test_a_stale_table_and_a_pair_that_was_left_out():
+    """As they come about: other texts under the same ids, and a pair too long for the policy."""
+    policy = tiny.policy()
+    longer = ["the dog " * (n + 1) for n in range(6)]
+    rows = dict(id=[f"p{n}" for n in range(6)], prompt=["what is it ?"] * 6, chosen=longer)
+    pairs = Dataset.from_dict(rows | dict(rejected=["no ."] * 6))
+    table = nb.response_logprobs(policy, pairs, progress=False)
+    turned = pairs.rename_columns({"chosen": "rejected", "rejected": "chosen"})
+    asked = pairs.map(lambda row: {"prompt": "who is it ?"})  # with as many tokens
+    for others in (turned, asked):
+        other = nb.response_logprobs(policy, others, progress=False)
+        with pytest.raises(ValueError, match="differs between the tables|scored other tokens"):
+            scores.implicit_margin(table, other)
+    limit = int(table.chosen_tokens.max()) + 2
+    explicit = pd.Series(np.arange(6.0), pairs["id"][:], name="explicit_margin")
+    with pytest.warns(UserWarning, match="of 6 pairs are left out"):
+        short = nb.response_logprobs(policy, pairs, max_length=limit, progress=False)
+    left_out = short.attrs["left_out"]
+    assert 0 < len(left_out) < 6
+    with pytest.warns(UserWarning, match=f"{len(left_out)} of 6 pairs .*: only in explicit_margin"):
+        potential = scores.alignment_potential(explicit, scores.length_normalized_margin(short))
+    assert set(potential.attrs["left_out"]) == set(left_out)
+    assert set(select.random_like(potential.index, short)) == set(potential.index)
