@@ -117,6 +117,8 @@ def test_what_is_no_trace_is_refused(score):
     for wrong in (trace["margin"], None, trace.to_dict("records")):
         with pytest.raises(TypeError, match="Expected a training trace, got (Series|None|list)"):
             score(wrong)
+    with pytest.raises(ValueError, match="The margin of pair 'a' is infinite"):
+        score(trace.assign(margin=trace.margin.where(trace.id != "a", math.inf)))
     with pytest.raises(TypeError, match="The trace's margin is (str|object); expected numbers"):
         score(trace.assign(margin=trace.margin.astype(str)))
     with pytest.raises(TypeError, match="The trace's step is (str|object); expected numbers"):

@@ -120,3 +120,46 @@ def test_runs_without_a_number_are_said_once():
         plots.comparison(gaps, ax)
     assert len(w) == 1 and w[0].filename == __file__
     plt.close("all")
+
+
+def tokens(logp):
+    return pd.DataFrame(
+        dict(id="a", side=["chosen", "rejected"], position=0, token=["x", "y"], logp=logp)
+    )
+
+
+RATES = pd.DataFrame(dict(name=["a"], win_rate=0.5, low=0.4, high=0.6))
+LOGPS = TRACE.assign(chosen_logp=-1.0, rejected_logp=-2.0)
+REFUSED = {
+    "trace, text": (
+        lambda: plots.training_trace(LOGPS.assign(chosen_logp="x")), "'chosen_logp' of a training"),
+    "trace, inf": (
+        lambda: plots.training_trace(LOGPS.assign(rejected_logp=-np.inf)), "is infinite in row 0"),
+    "band": (lambda: plots.training_trace(LOGPS, band=500), "band=500; expected a number above 0"),
+    "rates": (lambda: plots.win_rates(RATES.assign(low="0.4")), "'low' of a table of win rates is"),
+    "results": (
+        lambda: plots.comparison(results("a", "win_rate").assign(win_rate=np.inf)), "infinite in"),
+    "shares": (lambda: plots.share_curve(shares("a").assign(share="0.5")), "'share' of results"),
+    "learning": (lambda: plots.learning_order(TRACE.assign(margin=np.inf)), "'p0' is infinite"),
+    "a band": (lambda: plots.band_plane(FIRST, SECOND, 0.2), "a_band=0.2; expected two shares"),
+    "limit": (
+        lambda: plots.token_view(tokens(-1.0), tokens(-2.0), "a", limit=0), "limit=0; expected"),
+    "logps": (lambda: plots.token_view(tokens(np.nan), tokens(-2.0), "a"), "not finite"),
+    "tokens": (lambda: plots.mask_view(["a", None], 1, [1, 1]), "tokens as text, got None"),
+    "length": (lambda: plots.mask_view(["a"], "1", [1]), "prompt_length='1'; expected a whole"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(case):
+    draw, message = REFUSED[case]
+    with pytest.raises((TypeError, ValueError), match=message) as error:
+        draw()
+    assert len(str(error.value)) < 300
+    plt.close("all")
+
+
+def test_infinite_margins_are_counted():
+    ax = plots.margins(FIRST.where(FIRST.index != "p3", np.inf), plt.figure().add_subplot())
+    assert "(1 infinite, not drawn)" in ax.get_legend().get_texts()[0].get_text()
+    plt.close("all")

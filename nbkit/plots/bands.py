@@ -39,6 +39,9 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
         For what `middle` refuses, scores without a common pair, and marks that are no boolean
         Series over all of them.
     """
+    for name, band in (("a_band", a_band), ("b_band", b_band)):
+        if not isinstance(band, (tuple, list)) or len(band) != 2:
+            raise TypeError(f"{name}={band!r:.60}; expected two shares, (low, high).")
     a, b = on_common_pairs(a, b)
     marks = None if marks is None else flags(marks, a.index)
     kept = in_both(a, b, a_band, b_band)

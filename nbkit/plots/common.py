@@ -3,6 +3,7 @@
 import io
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -58,6 +59,15 @@ def need_columns(frame, needed: list[str], what: str) -> None:
         )
     if frame.empty:
         raise ValueError(f"Got no rows; expected {what} with at least one.")
+
+
+def need_numbers(frame, columns: list[str], what: str) -> None:
+    """Refuse columns that are no numbers, or hold one that is infinite (NaN passes)."""
+    for name in columns:
+        if not pd.api.types.is_any_real_numeric_dtype(frame[name]):
+            raise TypeError(f"Column {name!r} of {what} is {frame[name].dtype}; expected numbers.")
+        if (infinite := frame.index[np.isinf(frame[name].to_numpy(float, na_value=np.nan))]).size:
+            raise ValueError(f"Column {name!r} of {what} is infinite in row {infinite[0]!r}.")
 
 
 def as_png(draw, panels: int = 1) -> bytes:

@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from nbkit.inputs import LeftOut
 from nbkit.intervals import seed_interval
-from nbkit.plots.common import GREY, GUIDE, PALETTE, current_axes, need_columns, plain
+from nbkit.plots.common import GREY, GUIDE, PALETTE, current_axes, need_columns, need_numbers, plain
 
 BRIGHT = [color for number, color in enumerate(PALETTE) if number != 7]  # 7 is grey
 BUDGETS = {"examples": "o", "updates": "D"}  # one epoch each, or the same number of updates
@@ -114,8 +114,8 @@ def over_seeds(results, by: list[str], metric: str) -> pd.DataFrame:
     """Columns `*by, mean, low, high, values`: one row for each combination, in order of
     appearance; `values` are the single seeds'. NaN is left out."""
     need_columns(results, [*by, "seed", metric], "results of an experiment")
-    if not pd.api.types.is_any_real_numeric_dtype(results[metric]):
-        raise TypeError(f"Column {metric!r} is {results[metric].dtype}; expected numbers.")
+    numbers = [metric, *(name for name in by if name == "share")]
+    need_numbers(results, numbers, "results of an experiment")
     known = results.dropna(subset=[metric])
     if known.empty:
         raise ValueError(f"Column {metric!r} holds no number ({len(results)} rows came).")

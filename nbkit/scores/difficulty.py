@@ -27,7 +27,8 @@ def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
 
     Raises:
         TypeError: no trace, or a column that holds no numbers.
-        ValueError: a column is missing, a pair has a step twice or lacks one, or a margin is NaN.
+        ValueError: a column is missing, a pair has a step twice or lacks one, or a margin is NaN
+            or infinite.
     """
     threshold = as_number(threshold, "threshold")
     margins = margins_by_step(trace)
@@ -99,6 +100,8 @@ def margins_by_step(trace: pd.DataFrame) -> pd.DataFrame:
     for name in ("step", "margin"):
         if not pd.api.types.is_any_real_numeric_dtype(trace[name]):
             raise TypeError(f"The trace's {name} is {trace[name].dtype}; expected numbers.")
+    if (infinite := trace.loc[np.isinf(trace["margin"]), "id"]).size:
+        raise ValueError(f"The margin of pair {infinite.iloc[0]!r} is infinite at some step.")
     twice = trace.duplicated(["step", "id"])
     if twice.any():
         first = trace[twice].iloc[0]
