@@ -26,14 +26,14 @@ from nbkit.models import Policy
 from nbkit.sampling import sample
 from nbkit.scores import log_ratios
 from nbkit.select import random_like
-from nbkit.tokens import tokenize_prompts
+from nbkit.tables import rows_of_tokens
+from nbkit.tokens import tokenize_pairs, tokenize_prompts
 from nbkit.train import (
     pairs_that_fit,
     reference_table,
     refuse,
     seed_list,
     settings_in_effect,
-    table_rows,
     train_dpo,
     updates,
 )
@@ -124,7 +124,8 @@ def compare(
         return pairs_that_fit(policy, some, length, what)
 
     def table_of(some):
-        return reference_table(policy, reference, some, length, progress)
+        table = reference_table(policy, reference, some, length, progress)
+        return rows_of_tokens(table, tokenize_pairs(policy.tokenizer, some))
 
     fit = fitting(pairs, "pairs")
     edited = {
@@ -283,7 +284,7 @@ def _train_and_answer(policy, run, table, prompts, how, watched, length) -> pd.D
     if watched is not None:
         held_out, held_table = watched
         logps = response_logprobs(policy, held_out, max_length=length, progress=False)
-        d = log_ratios(logps, table_rows(held_table, logps.index))
+        d = log_ratios(logps, held_table.loc[logps.index])
         answers = answers.assign(
             accuracy=wins(d.chosen, d.rejected).mean(),
             chosen_shift=d.chosen.mean(),

@@ -301,7 +301,9 @@ def test_a_bad_judge_is_found_before_any_training(policy, pairs, prompts, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_the_limit_holds_for_held_out_and_edited_pairs_too(policy, pairs, prompts, held_out):
+def test_the_limit_holds_for_held_out_and_edited_pairs_too(
+    policy, pairs, prompts, held_out, monkeypatch
+):
     lengths = [p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)]
     limit = sorted(lengths)[len(lengths) // 2]
     fits = sum(length <= limit for length in lengths)
@@ -312,7 +314,10 @@ def test_the_limit_holds_for_held_out_and_edited_pairs_too(policy, pairs, prompt
     )  # fmt: skip
     assert row(result, "turned", 0).pairs == row(result, "full", 0).pairs == fits < 40
     table = nb.response_logprobs(policy, pairs, progress=False)
-    with pytest.raises(ValueError, match="reference table lacks 30 of the 30 pairs"):
+    import nbkit.experiments as module
+
+    monkeypatch.setattr(module, "train_dpo", lambda *args, **kwargs: pytest.fail("begun"))
+    with pytest.raises(ValueError, match="'reference' lacks 30 of 30 pairs"):
         nb.compare(policy, pairs, {}, prompts, world.reward, held_out=held_out, reference=table,
                    seeds=1, max_steps=1, sampling=HOW, progress=False, **TRAIN)  # fmt: skip
 
