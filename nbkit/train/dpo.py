@@ -22,14 +22,13 @@ from nbkit.tables import rows_of_tokens
 from nbkit.tokens import check_vocabulary, split_unscored, tokenize_pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
-from nbkit.train.learned import warn_if_nothing
+from nbkit.train.learned import warn_if_nothing, watched
 from nbkit.train.planning import check_numbers, default_rate, updates
 from nbkit.train.randomness import kept_random_states
 from nbkit.train.trainers import LOSSES, check_options, make_trainer, shared_options, strip
 from nbkit.train.weights import MasterWeights, check_trainable, not_finite
 
 INPUTS = {"policy", "pairs", "keep", "reference", "trace"}  # of train_dpo; all else is a setting
-WATCHED = 32  # pairs whose log-probs tell whether a training did anything
 
 HISTORY = {
     "step": "step", "epoch": "epoch", "loss": "loss", "rewards/margins": "margin",
@@ -183,8 +182,8 @@ def train_dpo(
             state = checkpoints / fingerprint(learner, data, settings, ids)
             last = last_checkpoint(state)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nbkit-"))
-        watched = tokens[:: -(-len(tokens) // WATCHED)]
-        before = logprob_table(learner, watched, progress=False)
+        seen = watched(tokens)
+        before = logprob_table(learner, seen, progress=False)
         weights = MasterWeights(learner.model)
         stack.callback(weights.put_back)
         tracer = Tracer(learner, weights, followed, followed_reference, beta, trace_every, state)
@@ -218,9 +217,8 @@ def train_dpo(
             f"The training ended with NaN or inf in {bad!r}. Lower the learning rate "
             f"({learning_rate:g}), or warm it up (warmup_steps)."
         )
-    after = logprob_table(learner, watched, progress=False)
-    steps = trainer.state.global_step
-    warn_if_nothing(before, after, policy.dtype, settings, steps)
+    after = logprob_table(learner, seen, progress=False)
+    warn_if_nothing(learner, seen, before, after, settings, trainer.state.global_step)
     history = pd.DataFrame(trainer.state.log_history)
     history = history[history["loss"].notna()].rename(columns=HISTORY)
     return Run(

@@ -39,17 +39,18 @@ UNSERVED = {
 
 
 def check_options(loss: str, options: set[str]) -> None:
-    """Refuse options that TRL does not know, or that would not do what they say.
+    """Refuse options that TRL does not know, or that would not do what they say. `loss`: one of
+    `LOSSES`, or "reward".
 
     Raises:
         TypeError: an unknown name. ValueError: an option that cannot be served.
     """
-    config = CPOConfig if loss == "simpo" else DPOConfig
+    config = {"simpo": CPOConfig, "reward": RewardConfig}.get(loss, DPOConfig)
     known = {field.name for field in dataclasses.fields(config)} | set(CHECKPOINTING)
     if unknown := sorted(options - known):
         raise TypeError(
-            f"{', '.join(unknown)}: neither an argument of train_dpo nor a field of TRL's "
-            f"{config.__name__}."
+            f"{', '.join(unknown)}: neither an argument of this training nor a field of "
+            f"TRL's {config.__name__}."
         )
     for name in options & set(UNSERVED):
         raise ValueError(f"{name} {UNSERVED[name]}; train_dpo does not take it.")
