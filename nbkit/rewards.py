@@ -10,13 +10,21 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from nbkit.evaluate import rewards
 from nbkit.inputs import LeftOut, as_count, as_pairs
-from nbkit.models import explain_load_error, load_complete, where_and_how
+from nbkit.loading import (
+    as_name,
+    check_finite,
+    find_adapter,
+    load_complete,
+    load_config,
+    load_tokenizer,
+    where_and_how,
+    world_folder,
+)
 from nbkit.tokens import answer_to, plain_text, split_unscored, tokenize_pairs
 
 SIDES = ("chosen", "rejected")
@@ -52,6 +60,11 @@ class RewardModel:
         self.model.eval()
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        if self.tokenizer.pad_token is None:
+            raise ValueError(
+                f"The tokenizer of {self.name!r} has neither a pad nor an end-of-sequence token; "
+                "the classifier finds the end of a row by it. Set tokenizer.pad_token."
+            )
         if self.model.config.pad_token_id is None:  # the classifier finds a row's end by it
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
 
@@ -107,16 +120,27 @@ def load_reward_model(
 ) -> RewardModel:
     """Load a reward model: a folder with a saved sequence classifier, or a hub id such as
     "Skywork/Skywork-Reward-V2-Qwen3-0.6B". Arguments and errors as of `nbkit.load_policy`."""
+    name = as_name(name, "load_reward_model", "nb.RewardModel(model, tokenizer)")
     device, dtype = where_and_how(device, dtype)
-    options = dict(revision=revision, trust_remote_code=False)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = load_complete(  # a language model lacks the head
-            AutoModelForSequenceClassification, name, num_labels=1, dtype=dtype, **options
+    source = world_folder(name) if name.startswith("world/") else name
+    if find_adapter(name, source, revision) is not None:
+        raise ValueError(
+            f"{name!r} is an adapter. Load it with peft, merge it (`model.merge_and_unload()`), "
+            "and pass `nb.RewardModel(model, tokenizer)`."
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise explain_load_error(str(name), str(name), error) from error
-    return RewardModel(model.to(device), tokenizer, name=str(name))
+    config = load_config(name, source, revision, num_labels=1)
+    if config.architectures and "Classification" not in config.architectures[0]:
+        raise ValueError(
+            f"{name!r} is a {config.architectures[0]}, no reward model: expected a sequence "
+            "classifier with one label. A policy is loaded by nb.load_policy."
+        )
+    tokenizer = load_tokenizer(name, source, revision)
+    model = load_complete(
+        AutoModelForSequenceClassification, name, source, config, revision=revision, dtype=dtype
+    )
+    model = model.to(device)
+    check_finite(name, model)
+    return RewardModel(model, tokenizer, name=name)
 
 
 def reward_scores(

@@ -12,8 +12,9 @@ import torch
 import transformers as tf
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
+from nbkit.loading import WORLD_WEIGHTS
 from nbkit.logprobs import response_logprobs
-from nbkit.models import WORLD_WEIGHTS, Policy, add_lora, load_policy
+from nbkit.models import Policy, add_lora, load_policy
 
 TEXT = "hello small dog"
 
@@ -27,6 +28,11 @@ def saved(tmp_path_factory):
 def copied(saved, tmp_path):
     """A saved model that a test may break."""
     return shutil.copytree(saved, tmp_path / "model")
+
+
+def change(file, **settings):
+    """Change a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
 
 
 def logits(policy):
@@ -98,8 +104,8 @@ def test_a_pad_id_is_always_a_row_of_the_embedding():
     beyond = tiny.tokenizer(pad_token=None, eos_token=None)
     beyond.add_tokens([f"<{n}>" for n in range(tiny.VOCABULARY - len(beyond))])
     beyond.add_special_tokens({"pad_token": "<beyond>"})
-    assert beyond.pad_token_id == tiny.VOCABULARY
     beyond.eos_token = "</s>"
+    assert beyond.pad_token_id == tiny.VOCABULARY
     assert Policy(tiny.model(), beyond).pad_id == 3
 
 
@@ -317,6 +323,7 @@ def test_weights_that_are_missing_are_not_made_up(copied, tmp_path):
     would be scored by a random head."""
     config = tf.AutoConfig.from_pretrained(copied)
     tf.AutoModelForSequenceClassification.from_config(config).save_pretrained(copied)
+    change(copied / "config.json", architectures=None)
     with pytest.raises(ValueError, match=r"lack 1 tensors \(first: lm_head.weight\)") as error:
         load_policy(copied)
     assert str(error.value).startswith(f"The folder {str(copied)!r} is no complete saved model")

@@ -1,6 +1,7 @@
 """Reward models: scores equal to one unpadded row at a time, TRL's tokens, TRL's training."""
 
 import copy
+import json
 
 import pandas as pd
 import pytest
@@ -129,6 +130,10 @@ def test_saved_reward_models_are_loaded(tmp_path):
 
 def test_what_is_no_reward_model_is_refused(tmp_path):
     tiny.save(tiny.policy(), tmp_path)
+    with pytest.raises(ValueError, match="is a LlamaForCausalLM, no reward model.*load_policy"):
+        nb.load_reward_model(tmp_path, device="cpu")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": None}))
     with pytest.raises(ValueError, match="weights lack 1 tensors .first: score.weight"):
         nb.load_reward_model(tmp_path, device="cpu")
     with pytest.raises(FileNotFoundError, match="neither a folder here nor a hub model"):
@@ -137,6 +142,36 @@ def test_what_is_no_reward_model_is_refused(tmp_path):
     config.num_labels = 2
     with pytest.raises(ValueError, match="has 2 labels; expected a reward model with one"):
         nb.RewardModel(AutoModelForSequenceClassification.from_config(config), tiny.tokenizer())
+    nb.add_lora(tiny.policy()).save(tmp_path / "adapter")
+    for name, problem in {
+        "world/small": "'world/small' is a LlamaForCausalLM, no reward model",
+        tmp_path / "adapter": "adapter' is an adapter. Load it with peft, merge it",
+    }.items():
+        with pytest.raises(ValueError, match=problem):
+            nb.load_reward_model(name, device="cpu")
+    with pytest.raises(TypeError, match="nb.load_reward_model takes.*nb.RewardModel"):
+        nb.load_reward_model(tiny.model())
+
+
+def test_a_classifier_of_other_labels_or_of_nan_is_refused(tmp_path):
+    model = reward_model().model
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 3] = float("nan")
+    tiny.save(nb.RewardModel(model, tiny.tokenizer()), tmp_path / "nan")
+    with pytest.raises(ValueError, match="weight model.layers.1.mlp.up_proj.weight holds NaN"):
+        nb.load_reward_model(tmp_path / "nan", device="cpu")
+    config = copy.deepcopy(model.config)
+    config.num_labels = 5
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "five")
+    tiny.tokenizer().save_pretrained(tmp_path / "five")
+    with pytest.raises(ValueError, match=r"score.weight, \[5, 48\] instead of \[1, 48\]"):
+        nb.load_reward_model(tmp_path / "five", device="cpu")
+
+
+def test_a_tokenizer_without_pad_and_eos_cannot_end_a_row():
+    bare = tiny.tokenizer(pad_token=None, eos_token=None)
+    with pytest.raises(ValueError, match="neither a pad nor an end-of-sequence token"):
+        nb.RewardModel(reward_model().model, bare)
 
 
 # --- training -----------------------------------------------------------------------------------
