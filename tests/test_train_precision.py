@@ -124,14 +124,14 @@ def test_the_default_rate_is_that_of_the_kind_of_training(half):
 @pytest.mark.slow
 def test_the_recipes_of_the_readme_rank_in_bfloat16_as_in_float32(half):
     """validation_loss(policy, pairs, lora=16), and influence after train_dpo(..., lora=16)."""
-    pairs, validation = world.pairs(1200, seed=5), world.pairs(60, seed=1, part="validation")
+    pairs, validation = world.pairs(600, seed=5), world.pairs(40, seed=1, part="validation")
     losses, influences = [], []
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "These losses rank by|This training taught nothing")
         for policy in (load("float32"), half):
             losses.append(validation_loss(policy, pairs, lora=16, seeds=1, **QUIET))
             warm = nb.train_dpo(policy, pairs, lora=16, **QUIET).policy
-            few = pairs.select(range(200))
+            few = pairs.select(range(100))
             influences.append(
                 nb.scores.influence(warm, warm.without_adapter(), few, validation, **QUIET)
             )

@@ -16,6 +16,7 @@ from transformers import SchedulerType
 
 from nbkit.cache import try_folder, with_defaults
 from nbkit.inputs import LeftOut, as_ids, as_pairs, as_policy
+from nbkit.loading import check_finite
 from nbkit.logprobs import logprob_table, response_logprobs
 from nbkit.models import Policy, add_lora
 from nbkit.tables import rows_of_tokens
@@ -26,7 +27,7 @@ from nbkit.train.learned import warn_if_nothing, watched
 from nbkit.train.planning import check_numbers, default_rate, updates
 from nbkit.train.randomness import kept_random_states
 from nbkit.train.trainers import LOSSES, check_options, make_trainer, shared_options, strip
-from nbkit.train.weights import MasterWeights, check_trainable, not_finite
+from nbkit.train.weights import MasterWeights, check_trainable
 
 INPUTS = {"policy", "pairs", "keep", "reference", "trace"}  # of train_dpo; all else is a setting
 
@@ -191,6 +192,7 @@ def train_dpo(
         before = logprob_table(learner, seen, progress=False)
         weights = MasterWeights(learner.model)
         stack.callback(weights.put_back)
+        stack.callback(_as_it_was, learner.model)
         tracer = Tracer(learner, weights, followed, followed_reference, beta, trace_every, state)
         if last and trace is not None and not tracer.resume(step_of(last)):
             last = None
@@ -213,15 +215,16 @@ def train_dpo(
             loss, learner.model, policy.tokenizer, data, callbacks, simpo_gamma=simpo_gamma,
             **{**options, **trl_options},
         )  # fmt: skip
-        stack.callback(_as_it_was, learner.model)
         gc.freeze()  # the trainer begins with a full garbage collection: longer than a short run
         stack.callback(gc.unfreeze)
         trainer.train(resume_from_checkpoint=last and str(last))
-    if bad := not_finite(learner.model):
+    try:
+        check_finite(learner.name, learner.model)
+    except ValueError as error:
         raise FloatingPointError(
-            f"The training ended with NaN or inf in {bad!r}. Lower the learning rate "
-            f"({learning_rate:g}), or warm it up (warmup_steps)."
-        )
+            f"The training has run away. {error} Lower the learning rate ({learning_rate:g}), or "
+            "warm it up (warmup_steps)."
+        ) from error
     after = logprob_table(learner, seen, progress=False)
     warn_if_nothing(learner, seen, before, after, settings, trainer.state.global_step)
     history = pd.DataFrame(trainer.state.log_history)
