@@ -113,12 +113,12 @@ def train_dpo(
             on against the base model, give `policy.without_adapter()`).
         loss: "sigmoid" (DPO), "ipo", "hinge" (= "slic"), or "simpo" (no reference).
         beta: the loss's temperature.
-        learning_rate: default by what is trained: 1e-6 for all weights, 2e-4 for LoRA. The first
-            is the rate of Selective DPO's released recipe for 8B models (and TRL's default). Its
-            cross-fitting trains LoRA at 5e-5, 7B to 9B models on 50 batches of 64 pairs; models
-            and data sets that a desk holds see nothing in that: 2e-4 is where they learned
-            (SmolLM2-135M and `world/medium`; at 1e-3 the former ran away). `run.settings` has the
-            rate that was in effect.
+        learning_rate: default by what is trained: 1e-6 for all weights, which is the rate of
+            Selective DPO's released recipe for 8B models, and TRL's default; 2e-4 for LoRA. The
+            released cross-fitting trains LoRA at 5e-5 (7B to 9B, 50 batches of 64 pairs: take that
+            for large models and data sets), which moves a small model on a few hundred pairs by
+            less than bfloat16 rounds. 2e-4 teaches there (SmolLM2-135M, `world/medium`); at 1e-3
+            the former ran away. `run.settings` has the rate that was in effect.
         epochs, batch_size, schedule, warmup_steps, max_grad_norm, adam_beta2, weight_decay: as in
             transformers' TrainingArguments (AdamW; `batch_size` pairs a step; `schedule` one of
             its `lr_scheduler_type`s, and "constant" warms up too).
