@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from nbkit.inputs import as_number, as_pairs, as_policy, as_prompts
 from nbkit.intervals import mean_interval
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy
-from nbkit.sampling import prompt_list, sample
+from nbkit.sampling import sample
 from nbkit.scores import dpo_loss, implicit_margin
 
 
@@ -51,7 +52,7 @@ def win_rate(
     *,
     temperature: float = 0.7,
     top_p: float = 1.0,
-    max_new_tokens: int = 128,
+    max_new_tokens: int | None = None,
     seed: int = 0,
     confidence: float = 0.95,
     progress: bool = True,
@@ -61,7 +62,7 @@ def win_rate(
     Args:
         policy: the policy under test.
         baseline: another policy (it samples with `seed + 1`), or fixed responses, one a prompt.
-        prompts: list, or Dataset or DataFrame with a `prompt` column.
+        prompts: as for `nbkit.sample`.
         judge: `judge(prompt, response)` -> reward; higher is better. Called once a response.
         temperature, top_p, max_new_tokens, seed: see `nbkit.sample`.
         confidence: of the bootstrap interval (over prompts, percentile).
@@ -70,23 +71,30 @@ def win_rate(
         WinRate.
 
     Raises:
-        ValueError: no prompts, a wrong number of baseline responses, or a reward that is no
-            finite number.
+        ValueError: no prompts, a wrong number of baseline responses, what `nbkit.sample` refuses,
+            or a reward that is no finite number.
     """
-    prompts = prompt_list(prompts)
+    policy, prompts = as_policy(policy), as_prompts(prompts)
+    confidence = as_number(confidence, "confidence", above=0, most=1)
+    if not callable(judge):
+        raise TypeError(f"judge={judge!r:.60}; expected a function (prompt, response) -> reward.")
+    if isinstance(baseline, Iterable) and not isinstance(baseline, (str, tuple)):
+        baseline = list(baseline)
+        if len(baseline) != len(prompts):
+            raise ValueError(f"Got {len(baseline)} baseline responses to {len(prompts)} prompts.")
+    else:
+        baseline = as_policy(baseline, "baseline")
     how = dict(
         temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, progress=progress
     )
     responses = sample(policy, prompts, seed=seed, **how)
     if isinstance(baseline, Policy):
         baseline = sample(baseline, prompts, seed=seed + 1, **how)
-    if len(baseline) != len(prompts):
-        raise ValueError(f"Got {len(baseline)} baseline responses to {len(prompts)} prompts.")
     table = pd.DataFrame(
         dict(
             prompt=prompts,
             response=responses,
-            baseline_response=list(baseline),
+            baseline_response=baseline,
             reward=rewards(judge, prompts, responses),
             baseline_reward=rewards(judge, prompts, baseline),
         )
@@ -121,6 +129,11 @@ def preference_accuracy(
         half), `margin` (mean, beta included) and `loss` (mean DPO loss, nats), columns `value,
         low, high` (bootstrap over pairs).
     """
+    policy, pairs = as_policy(policy), as_pairs(pairs)
+    beta = as_number(beta, "beta", above=0)
+    confidence = as_number(confidence, "confidence", above=0, most=1)
+    if not isinstance(reference, pd.DataFrame):
+        reference = as_policy(reference, "reference")
     logps = response_logprobs(policy, pairs)
     if isinstance(reference, Policy):
         reference = response_logprobs(reference, pairs)
@@ -135,16 +148,40 @@ def preference_accuracy(
 
 
 def rewards(judge, prompts, responses) -> np.ndarray:
-    """The judge's reward of each response to its prompt; ValueError for one that is no number."""
+    """The judge's reward of each response to its prompt.
+
+    Raises:
+        ValueError: what is no finite number, with the number of the prompt. An error of the judge
+            itself goes on, with a note that names the prompt.
+    """
     responses = list(responses)
     if hasattr(judge, "many"):  # a reward model scores a batch at a time
         values = judge.many(prompts, responses, progress=False)
     else:
-        values = np.array([float(judge(p, r)) for p, r in zip(prompts, responses, strict=True)])
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
+        values = []
+        for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            try:
+                values.append(judge(prompt, response))
+            except Exception as error:  # the judge is the user's own program
+                error.add_note(
+                    f"The judge failed for response {response!r:.60} to prompt {number} "
+                    f"({prompt!r:.60})."
+                )
+                raise
+    finite = [_finite(value) for value in values]
+    if bad := [number for number, value in enumerate(finite) if value is None]:
         raise ValueError(
-            f"The judge gave {values[bad[0]]} for response {responses[bad[0]]!r} to prompt "
-            f"{prompts[bad[0]]!r} ({len(bad)} such rewards); expected a finite number."
+            f"The judge gave {values[bad[0]]!r:.60} for response {responses[bad[0]]!r:.60} to "
+            f"prompt {bad[0]} ({prompts[bad[0]]!r:.60}); {len(bad)} such of {len(finite)}; "
+            "expected a finite number."
         )
-    return values
+    return np.array(finite, dtype=float)
+
+
+def _finite(value) -> float | None:
+    """The value as a finite number, if it is one."""
+    try:
+        number = float("nan" if isinstance(value, (str, bytes)) else value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+    return number if np.isfinite(number) else None

@@ -42,7 +42,7 @@ from nbkit.workers import check_workers, run_jobs
 BUDGETS = ("examples", "updates")
 # what `compare` gives to `train_dpo` itself
 OWN = {"seed", "order", "keep", "trace", "trace_every", "checkpoints", "copy_model"}
-SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 128}
+SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": None}
 
 
 def compare(
@@ -85,7 +85,7 @@ def compare(
             else is shuffled by the seed.
         held_out: pairs on which `accuracy` and the shifts of log-probs are measured.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, 128.
+        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, `sample`'s.
         reference: DPO's reference; default the policy itself, as it is before training. A
             log-prob table over `pairs` and `held_out` will do, unless there are edited pairs.
         cache: folder in which every finished run is kept by content, settings and versions; the

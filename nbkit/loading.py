@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -45,8 +46,8 @@ class Origin:
 
     Attributes:
         name: what `load_policy` takes to find them again, on any machine where that can be.
-        revision: of a hub id, if one was asked for.
-        sums: `checksums` of the weights as they were loaded.
+        revision: the commit, of a hub id.
+        sums: `checksums` of the weights as they were loaded; of quantized models none.
     """
 
     name: str
@@ -54,8 +55,11 @@ class Origin:
     sums: dict[str, int]
 
 
-def load_causal_lm(name, *, device=None, dtype=None, revision=None, attn_implementation=None):
-    """Model and tokenizer; arguments and errors as of `nbkit.load_policy`."""
+def load_causal_lm(
+    name, *, device=None, dtype=None, revision=None, attn_implementation=None, adapters=True
+):
+    """Model and tokenizer; arguments and errors as of `nbkit.load_policy`. `adapters=False`
+    refuses an adapter."""
     name = as_name(name, "load_policy", "nb.Policy(model, tokenizer)")
     device, dtype = where_and_how(device, dtype)
     _check_attention(attn_implementation)
@@ -64,6 +68,8 @@ def load_causal_lm(name, *, device=None, dtype=None, revision=None, attn_impleme
     if is_gguf(source):
         model, tokenizer = _load_gguf(name, Path(source), dtype, attn_implementation)
     elif (adapter := find_adapter(name, source, revision)) is not None:
+        if not adapters:
+            raise ValueError(f"{name!r} is itself an adapter; merge it into its base first.")
         return _load_adapter(name, source, adapter, device, settings)
     else:
         config = load_config(name, source, revision)
@@ -78,9 +84,15 @@ def load_causal_lm(name, *, device=None, dtype=None, revision=None, attn_impleme
         tokenizer = load_tokenizer(name, source, revision)
         model = load_complete(AutoModelForCausalLM, name, source, config, **settings)
     model = model.to(device)
-    check_finite(name, model)
+    quantized = getattr(model, "hf_quantizer", None) is not None  # no weights of plain numbers
+    if not quantized:
+        check_finite(name, model)
+    check_vocabulary(name, model, tokenizer)
     if origin is not None:
-        model.nbkit_origin = Origin(origin, revision, checksums(model))
+        if not Path(source).exists():  # from the hub: the commit, since a branch may move on
+            file = try_to_load_from_cache(source, "config.json", revision=revision)
+            revision = Path(file).parent.name if isinstance(file, str) else revision
+        model.nbkit_origin = Origin(origin, revision, {} if quantized else checksums(model))
     return model, tokenizer
 
 
@@ -296,12 +308,30 @@ def _dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def check_vocabulary(name: str, model: PreTrainedModel, tokenizer) -> None:
+    """ValueError for a tokenizer whose texts need rows that the embedding does not have. Added
+    tokens that no text needs, such as a pad or image token, may lie beyond (Gemma 3)."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) <= rows:
+        return
+    added, template = tokenizer.added_tokens_decoder, str(tokenizer.chat_template)
+    needed = (tokenizer.bos_token, tokenizer.eos_token)
+    for token, id_ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if id_ >= rows and (id_ not in added or token in needed or token in template):
+            raise ValueError(
+                f"{name!r}: its tokenizer has {len(tokenizer)} tokens, its model's embedding {rows}"
+                f" rows, none for {token!r:.60} ({id_}): they do not belong together. Give the "
+                "folder the tokenizer that its model was trained with."
+            )
+
+
 def checksums(causal_lm: torch.nn.Module) -> dict[str, int]:
     """A checksum of each of a model's own weights; those of an adapter in it do not count."""
     sums = {}
     for name, weight in causal_lm.named_parameters():
         if (name := own_name(name)) is not None:
             raw = weight.detach().contiguous().view(-1).view(torch.uint8)
+            raw = raw.clone() if raw.storage_offset() % 8 else raw
             whole = len(raw) // 8 * 8
             sums[name] = raw[:whole].view(torch.int64).sum() + raw[whole:].sum()
     return {name: int(total) for name, total in sums.items()}
@@ -340,15 +370,14 @@ def _load_adapter(name: str, source: str, folder: Path, device, settings):
         base = str(folder / base)
     try:
         model, tokenizer = load_causal_lm(
-            base, device="cpu", **{**settings, "revision": config.revision}
+            base, device="cpu", adapters=False, **{**settings, "revision": config.revision}
         )
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"The adapter {name!r} stands on {base!r}. {error}") from error
     if (folder / "tokenizer_config.json").is_file():
         tokenizer = load_tokenizer(name, str(folder), None)
-    model = _put_adapter(name, source, folder, config, model).to(device)
-    check_finite(name, model)
-    return model, tokenizer
+        check_vocabulary(name, model, tokenizer)
+    return _put_adapter(name, source, folder, config, model).to(device), tokenizer
 
 
 def _put_adapter(name: str, source: str, folder: Path, config, base: PreTrainedModel):
@@ -378,6 +407,8 @@ def _put_adapter(name: str, source: str, folder: Path, config, base: PreTrainedM
     if not missing:
         filled = get_peft_model_state_dict(model, save_embedding_layers=False)
         missing = [key for key, tensor in filled.items() if tensor.isnan().all()]
+        if not missing and not all(tensor.isfinite().all() for tensor in filled.values()):
+            raise ValueError(f"The adapter {name!r} holds NaN or infinity.")
     if missing:
         raise ValueError(
             f"{_incomplete(name, source)}: its adapter lacks {len(missing)} tensors (first: "
@@ -490,6 +521,9 @@ def _explain(name: str, source: str, error: Exception) -> Exception:
         return ImportError(f"{name!r} needs a package that is not installed here: {_short(text)}")
     if Path(source).exists():
         return ValueError(f"{_incomplete(name, source)}: {_short(text) or type(error).__name__}")
+    read = isinstance(error, (ValueError, KeyError, TypeError, SafetensorError))
+    if read and not isinstance(error, OSError) and "Repo id must" not in text:
+        return ValueError(f"{_incomplete(name, source)}: {_short(text)}")
     if name == "smollm2":
         return FileNotFoundError(
             f"'smollm2' ({SMOLLM2}) is not in the hub's cache, and the hub cannot be reached. "

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from nbkit.cache import LogprobCache, hash_pair, try_folder
 from nbkit.engine import score_tokens
 from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models import Policy
+from nbkit.tables import LOGPS
 from nbkit.tokens import (
     TokenPair,
     check_vocabulary,
@@ -21,7 +23,6 @@ from nbkit.tokens import (
     tokenize_pairs,
 )
 
-LOGPS = ["chosen_logp", "rejected_logp"]
 COUNTS = ["chosen_tokens", "rejected_tokens"]
 COLUMNS = [*LOGPS, *COUNTS, "tokens_hash"]
 SECONDS_BETWEEN_PARTS = 20.0
@@ -44,7 +45,10 @@ def response_logprobs(
 
     Args:
         policy: the policy that scores.
-        pairs: Dataset with `id, prompt, chosen, rejected` (see `nbkit.load_pairs`).
+        pairs: Dataset with `id, prompt, chosen, rejected`, or whatever `nbkit.load_pairs` reads.
+            Conversations go through the chat template; plain text is read as it is, with a warning
+            where the tokenizer has a template (`policy.tokenizer.chat_template = None` says that
+            raw text is meant). What else may surprise about the tokens is warned of, too.
         max_length: longest prompt + response, in tokens; default what the model was made for.
             Longer pairs are left out, never truncated: `table.attrs["left_out"]` (id ->
             reason) names them, and a warning says how many.
@@ -61,10 +65,11 @@ def response_logprobs(
         under the same id. `table.attrs["policy"]` and `["dtype"]` say what scored.
 
     Raises:
-        ValueError: no pairs; an id twice; a tokenizer that does not fit; a path that the model
-            cannot take.
+        ValueError: no pairs; an id twice; a tokenizer that does not fit; a chat template that
+            refuses a pair; a path that the model cannot take; a model that computes no numbers
+            (NaN weights, overflow in float16). What was scored before stays in the cache.
     """
-    policy = as_policy(policy)
+    policy, budget = as_policy(policy), as_limit(budget, "budget")
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     table = logprob_table(
         policy, token_pairs, path=path, budget=budget, cache=cache, progress=progress
@@ -84,7 +89,7 @@ def logprob_table(
 ) -> pd.DataFrame:
     """The table of `response_logprobs`, for pairs that are token ids already (`tokenize`)."""
     store = LogprobCache(cache, policy) if cache is not None else None
-    sums = _Sums(token_pairs, store)
+    sums = _Sums(policy, token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
     if cache is not None and len(todo):
         try_folder(cache)
@@ -114,6 +119,7 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
     token_pairs, _ = tokenize(policy, pairs, max_length)
     frames = {}
     for scored in score_tokens(policy, token_pairs):
+        check_finite(policy, token_pairs, scored)
         for i in scored.pairs:
             pair = token_pairs[i]
             for n, (side, ids) in enumerate((("chosen", pair.chosen), ("rejected", pair.rejected))):
@@ -133,11 +139,39 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
     return pd.concat([frames[i] for i in sorted(frames)], ignore_index=True)
 
 
+def as_limit(value, name: str) -> int | None:
+    """A whole number above 0, or None where the default is meant."""
+    return None if value is None else as_count(value, name)
+
+
+def check_finite(policy: Policy, token_pairs: list[TokenPair], scored, positions=None) -> None:
+    """Raise ValueError, naming the first pair, if a forward pass gave NaN or infinity;
+    `positions` maps its pair numbers to `token_pairs`."""
+    bad = ~scored.logps.isfinite()
+    if bad.any():
+        first = int(scored.owners[bad].min()) // 2
+        pair = token_pairs[first if positions is None else positions[first]]
+        raise not_finite(policy, f"pair {pair.id!r}")
+
+
+def not_finite(policy: Policy, where: str) -> ValueError:
+    """The error of a policy that gives NaN or infinity for `where`, with the likely cause."""
+    parameters = policy.causal_lm.named_parameters()
+    broken = next((name for name, p in parameters if not p.isfinite().all()), None)
+    if broken:
+        cause = f"Its weights hold NaN or infinity ({broken}): load them again, or train anew."
+    elif policy.dtype == torch.float16:
+        cause = "Numbers above 65,504 overflow in float16: load it in bfloat16 or float32."
+    else:
+        cause = f"Its weights are finite, so the numbers overflow on the way, in {policy.dtype}."
+    return ValueError(f"Policy {policy.name!r} gives NaN or infinity for {where}. {cause}")
+
+
 class _Sums:
     """The table as it grows: sums and counts by pair, and the parts that go to the cache."""
 
-    def __init__(self, token_pairs, store):
-        self.pairs = token_pairs
+    def __init__(self, policy, token_pairs, store):
+        self.policy, self.pairs = policy, token_pairs
         self.logp = np.zeros((len(token_pairs), 2))
         self.tokens = np.zeros((len(token_pairs), 2), int)
         self.store, self.unwritten, self.written_at = store, [], time.monotonic()
@@ -155,6 +189,7 @@ class _Sums:
 
     def add(self, scored, positions: np.ndarray):
         """Add one forward pass; `positions` maps its pair numbers to rows of the table."""
+        check_finite(self.policy, self.pairs, scored, positions)
         owners = scored.owners.numpy()
         row, side = positions[owners // 2], owners % 2
         np.add.at(self.logp, (row, side), scored.logps.double().numpy())
@@ -166,14 +201,18 @@ class _Sums:
 
     def flush(self):
         if self.store and self.unwritten:
-            part = self.table().iloc[self.unwritten][[*LOGPS, *COUNTS]]
-            self.store.write(part.set_axis([self.keys[i] for i in self.unwritten]))
+            keys = [self.keys[i] for i in self.unwritten]
+            self.store.write(self._numbers().iloc[self.unwritten].set_axis(keys))
             self.unwritten, self.written_at = [], time.monotonic()
 
     def table(self) -> pd.DataFrame:
         hashes = np.array([p.tokens_hash for p in self.pairs], dtype=np.int64)
-        columns = dict(zip(COLUMNS, [*self.logp.T, *self.tokens.T, hashes], strict=True))
-        return pd.DataFrame(columns, index=pd.Index([p.id for p in self.pairs], name="id"))
+        ids = pd.Index([p.id for p in self.pairs], name="id")
+        return self._numbers().assign(tokens_hash=hashes).set_axis(ids)
+
+    def _numbers(self) -> pd.DataFrame:
+        columns = zip([*LOGPS, *COUNTS], [*self.logp.T, *self.tokens.T], strict=True)
+        return pd.DataFrame(dict(columns))
 
 
 def tokenize(policy: Policy, pairs, max_length, what="pairs", kept_as="left_out"):
@@ -182,11 +221,8 @@ def tokenize(policy: Policy, pairs, max_length, what="pairs", kept_as="left_out"
     Raises and warns as `response_logprobs` does, of `what`; `kept_as` is the place in the `attrs`
     of the caller's result where the others will be found.
     """
+    max_length = as_limit(max_length, "max_length") or policy.max_length
     pairs = as_pairs(pairs, what)
-    if max_length is None:
-        max_length = policy.max_length
-    else:
-        max_length = as_count(max_length, "max_length")
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
     fit, left_out = split_unscored(token_pairs, max_length)

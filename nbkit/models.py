@@ -42,7 +42,6 @@ class Policy:
                 f"Policy {self.name!r} has weights on the meta device, where they hold no numbers "
                 "(made under torch.device('meta'), or offloaded). Load it whole onto one device."
             )
-        self._check_vocabulary()
         self.model.eval()
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -157,22 +156,6 @@ class Policy:
             problem = f"a {kind} without a language-model head. Load it as …ForCausalLM."
         if problem:
             raise ValueError(f"Policy {self.name!r} is {problem}")
-
-    def _check_vocabulary(self):
-        """ValueError for a tokenizer whose texts need rows that the embedding does not have. Added
-        tokens that no text needs, such as a pad or image token, may lie beyond (Gemma 3)."""
-        rows = self.causal_lm.get_input_embeddings().weight.shape[0]
-        if len(self.tokenizer) <= rows:
-            return
-        added, template = self.tokenizer.added_tokens_decoder, str(self.tokenizer.chat_template)
-        needed = (self.tokenizer.bos_token, self.tokenizer.eos_token)
-        for token, id_ in sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1]):
-            if id_ >= rows and (id_ not in added or token in needed or token in template):
-                raise ValueError(
-                    f"Policy {self.name!r}: its tokenizer has {len(self.tokenizer)} tokens, its "
-                    f"model's embedding {rows} rows, none for {token!r:.60} ({id_}). Load the two "
-                    "from one place, or resize the model's embedding and train it."
-                )
 
     @contextlib.contextmanager
     def _adapter_off(self):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from tqdm.auto import tqdm
+from transformers import GenerationConfig, LogitsProcessor
 
+from nbkit.inputs import as_number, as_policy, as_prompts
+from nbkit.logprobs import as_limit, not_finite
 from nbkit.models import Policy
-from nbkit.tokens import tokenize_prompts
+from nbkit.tokens import check_vocabulary, tokenize_prompts
 
 # Tokens (prompt + response, padding included) that are generated at once.
 BUDGET = {"cpu": 16384, "cuda": 131072, "mps": 32768}
+LONGEST = 128  # tokens of a response, unless another number is asked for
 
 
 def sample(
@@ -18,40 +24,56 @@ def sample(
     *,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    max_new_tokens: int = 128,
+    max_new_tokens: int | None = None,
     seed: int = 0,
     budget: int | None = None,
     progress: bool = True,
 ) -> list[str]:
     """One response to each prompt, by transformers' `generate`.
 
+    Of the model's own generation settings only its stop tokens count (`stop_tokens`): what is not
+    asked for here, such as a repetition penalty, is off.
+
     Args:
         policy: the policy that answers.
-        prompts: strings, message lists, or a Dataset or DataFrame with a `prompt` column.
+        prompts: strings, message lists, a Dataset or DataFrame with a `prompt` column, or one
+            prompt. Strings are read as they are, message lists through the chat template.
         temperature: 0 is greedy decoding.
-        top_p: nucleus sampling.
-        max_new_tokens: longest response; it ends earlier at the end-of-sequence token.
+        top_p: nucleus sampling, above 0 and up to 1 (off).
+        max_new_tokens: longest response; it ends earlier at a stop token. Default 128, or half of
+            the model's length if that is less.
         seed: the same seed, prompts and budget give the same responses; torch's global random
             state is left as it was.
         budget: most tokens generated at once; default by device.
 
     Returns:
         list of response texts without special tokens, in the order of `prompts`.
+
+    Raises:
+        ValueError: before anything is generated: no prompts, or one that with `max_new_tokens` is
+            longer than the model, has no tokens, or does not fit its vocabulary or template; later:
+            a model that computes no numbers (NaN).
     """
-    if temperature < 0:
-        raise ValueError(f"temperature={temperature}; expected 0 (greedy) or more.")
-    tokenizer, prompts = policy.tokenizer, prompt_list(prompts)
-    token_ids = tokenize_prompts(tokenizer, prompts)
-    order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]), reverse=True)
-    budget = budget or BUDGET.get(policy.device.type, BUDGET["cuda"])
-    how = dict(do_sample=True, temperature=float(temperature), top_p=float(top_p), top_k=0)
+    policy, prompts = as_policy(policy), as_prompts(prompts)
+    how = dict(do_sample=True, top_k=0, top_p=as_number(top_p, "top_p", above=0, most=1))
+    how["temperature"] = as_number(temperature, "temperature", least=0)
     if temperature == 0:
         how = dict(do_sample=False)
+    room = (policy.max_length or 2 * LONGEST) // 2
+    max_new_tokens = as_limit(max_new_tokens, "max_new_tokens") or min(LONGEST, room)
+    budget = as_limit(budget, "budget") or BUDGET.get(policy.device.type, BUDGET["cuda"])
+    token_ids = tokenize_prompts(policy.tokenizer, prompts)
+    _check(policy, token_ids, max_new_tokens)
+    order = sorted(range(len(prompts)), key=lambda i: len(token_ids[i]), reverse=True)
+    stop = stop_tokens(policy)
+    how |= dict(max_new_tokens=max_new_tokens, eos_token_id=stop or None)
+    how["pad_token_id"] = policy.pad_id
     responses = [""] * len(prompts)
     with (
         torch.random.fork_rng(),
         torch.inference_mode(),
         policy.ready(),
+        _settings(policy, how),
         tqdm(total=len(prompts), unit=" prompts", desc=f"sampling, {policy.name}", delay=1,
              disable=not progress) as bar,
     ):  # fmt: skip
@@ -60,35 +82,75 @@ def sample(
             longest = len(token_ids[order[0]]) + max_new_tokens
             batch, order = _split(order, max(1, budget // longest))
             width = max(len(token_ids[i]) for i in batch)
-            ids = torch.full((len(batch), width), tokenizer.pad_token_id)
+            ids = torch.full((len(batch), width), policy.pad_id)
             real = torch.zeros_like(ids)
             for row, i in enumerate(batch):  # left padding: all responses begin together
                 ids[row, width - len(token_ids[i]) :] = torch.tensor(token_ids[i])
                 real[row, width - len(token_ids[i]) :] = 1
-            out = policy.model.generate(
+            out = policy.causal_lm.generate(
                 input_ids=ids.to(policy.device), attention_mask=real.to(policy.device),
-                max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id, **how,
+                logits_processor=[_Finite(policy, batch)],
             )  # fmt: skip
-            texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+            said = [_until(row, stop) for row in out[:, width:].tolist()]
+            texts = policy.tokenizer.batch_decode(said, skip_special_tokens=True)
             for i, text in zip(batch, texts, strict=True):
                 responses[i] = text
             bar.update(len(batch))
     return responses
 
 
-def prompt_list(prompts) -> list:
-    """The prompts as a list, from a list or from the `prompt` column of a Dataset or DataFrame."""
-    columns = getattr(prompts, "column_names", None)
-    columns = columns if columns is not None else getattr(prompts, "columns", None)
-    if columns is not None:
-        if "prompt" not in columns:
-            raise ValueError(f"Expected a `prompt` column, got columns {list(columns)}.")
-        prompts = prompts["prompt"]
-    prompts = list(prompts)
-    if not prompts:
-        raise ValueError("There are no prompts to answer: got an empty list.")
-    return prompts
+def stop_tokens(policy: Policy) -> list[int]:
+    """Ids of the tokens that end an answer: the tokenizer's eos token and those that the model's
+    generation config names (chat models have one for the end of a turn)."""
+    own = policy.causal_lm.generation_config.eos_token_id
+    own = [own] if isinstance(own, int) else own or []
+    eos = policy.tokenizer.eos_token_id
+    return sorted({*own, *([eos] if eos is not None else [])})
+
+
+def _check(policy, token_ids, max_new_tokens):
+    """Refuse prompts that the policy cannot read or answer."""
+    check_vocabulary(token_ids, policy.causal_lm.get_input_embeddings().weight.shape[0])
+    most = policy.max_length
+    for number, ids in enumerate(token_ids):
+        if not ids:
+            raise ValueError(f"Prompt {number} has no tokens, and a model needs one to go on from.")
+        if most is not None and len(ids) + max_new_tokens > most:
+            raise ValueError(
+                f"Prompt {number} has {len(ids)} tokens; with max_new_tokens={max_new_tokens} that "
+                f"is more than the {most} the model was made for. Ask for fewer new tokens, or "
+                "leave out prompts that long."
+            )
+
+
+@contextlib.contextmanager
+def _settings(policy, settings):
+    """Inside the block these are the model's whole generation config: `generate` takes from it
+    whatever its arguments leave open."""
+    model = policy.causal_lm
+    own = model.generation_config
+    model.generation_config = GenerationConfig(**settings)
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+class _Finite(LogitsProcessor):
+    """Refuses logits that are no numbers, of which torch would sample none or anything."""
+
+    def __init__(self, policy: Policy, batch: list[int]):
+        self.policy, self.batch = policy, batch
+
+    def __call__(self, input_ids, scores):
+        bad = ~scores.amax(-1).isfinite()
+        if bad.any():
+            raise not_finite(self.policy, f"prompt {self.batch[int(bad.nonzero()[0])]}")
+        return scores
+
+
+def _until(ids: list[int], stop: list[int]) -> list[int]:
+    return ids[: next((i for i, id_ in enumerate(ids) if id_ in stop), None)]
 
 
 def _split(items, n):

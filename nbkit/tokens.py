@@ -2,20 +2,21 @@
 
 Prompt and response are tokenised *together* and split where the tokenised prompt and the tokenised
 prompt + response diverge. Plain-text responses get the end-of-sequence token; conversational rows
-go through the tokenizer's chat template. A test compares every id with TRL's own.
+go through the tokenizer's chat template (`nbkit.templates`). A test compares every id with TRL's
+own; `nbkit.doubts` says what may surprise about them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from nbkit.doubts import CUT, Doubts
 from nbkit.inputs import LeftOut
+from nbkit.templates import render, row_settings
 
 
 @dataclass(frozen=True)
@@ -68,29 +69,23 @@ def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000
         list of `TokenPair`, in the order of `pairs`.
 
     Raises:
-        ValueError: the tokenizer cannot serve these rows (no eos token, no chat template).
+        ValueError: the tokenizer cannot serve these rows (no eos token, no chat template), or its
+            chat template refuses one.
     """
     if not len(pairs):
         return []
-    conversational = not isinstance(pairs[0]["prompt"], str)
-    to_ids = _chat_ids(tokenizer) if conversational else _text_ids(tokenizer)
-    out, cut = [], []
+    plain = isinstance(pairs[0]["prompt"], str)
+    doubts, to_ids = Doubts(tokenizer, "pairs", plain), _text_ids if plain else _chat_ids
+    out = []
     for start in range(0, len(pairs), batch_size):
         rows = pairs[start : start + batch_size]
-        prompts, chosen, rejected = to_ids(rows)
+        prompts, chosen, rejected = to_ids(tokenizer, rows, doubts)
         for id_, p, c, r in zip(rows["id"], prompts, chosen, rejected, strict=True):
             boundary = min(common_prefix(p, c), common_prefix(p, r))
-            if boundary < len(p):
-                cut.append(id_)
+            if boundary < len(p) - doubts.ends_texts:  # without the EOS that a tokenizer adds
+                doubts.add(CUT, id_)
             out.append(TokenPair(str(id_), p[:boundary], c[boundary:], r[boundary:]))
-    if cut:
-        warnings.warn(
-            f"{len(cut)} of {len(pairs)} pairs (first: {cut[0]!r}): the tokenised prompt is not a "
-            "prefix of the tokenised prompt + response, so the response starts where they diverge "
-            "and the model reads a shorter prompt than at generation. End prompts on a token "
-            "boundary (a newline), or use a chat template that renders both the same way.",
-            stacklevel=2,
-        )
+    doubts.warn(len(pairs))
     return out
 
 
@@ -100,10 +95,20 @@ def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts) -> list[list[i
     prompts = list(prompts)
     if not prompts:
         return []
-    if isinstance(prompts[0], str):
-        return tokenizer(prompts)["input_ids"]
-    _require_chat_template(tokenizer)
-    return _apply_template(tokenizer, prompts, add_generation_prompt=True)
+    plain = isinstance(prompts[0], str)
+    doubts = Doubts(tokenizer, "prompts", plain)
+    if plain:
+        ids = tokenizer(prompts)["input_ids"]
+        for number, prompt in enumerate(prompts):
+            doubts.plain(number, prompt, [], ids[number])
+    else:
+        names = [f"Prompt {number}" for number in range(len(prompts))]
+        texts = render(tokenizer, prompts, names, generation=True)
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for number, prompt in enumerate(prompts):
+            doubts.chat(number, prompt, texts[number], ids[number])
+    doubts.warn(len(prompts))
+    return ids
 
 
 def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
@@ -128,9 +133,13 @@ def common_prefix(a: list[int], b: list[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
-def check_vocabulary(token_pairs: list[TokenPair], rows: int) -> None:
-    """Raise ValueError if a token id has no row in an embedding matrix of `rows` rows."""
-    top = max((max(p.prompt + p.chosen + p.rejected, default=0) for p in token_pairs), default=0)
+def check_vocabulary(token_pairs: list[TokenPair] | list[list[int]], rows: int) -> None:
+    """Raise ValueError if a token id of pairs, or of sequences of ids, has no row in an embedding
+    matrix of `rows` rows."""
+    sequences = (
+        p.prompt + p.chosen + p.rejected if isinstance(p, TokenPair) else p for p in token_pairs
+    )
+    top = max((max(ids, default=0) for ids in sequences), default=0)
     if top >= rows:
         raise ValueError(
             f"The tokenizer made token id {top}, but the model's embedding has {rows} rows: "
@@ -163,7 +172,7 @@ def split_unscored(
     return [p for p in token_pairs if p.id not in left_out], left_out
 
 
-def _text_ids(tokenizer):
+def _text_ids(tokenizer, rows, doubts):
     eos = tokenizer.eos_token
     if eos is None:
         raise ValueError(
@@ -171,62 +180,30 @@ def _text_ids(tokenizer):
             "responses are scored with it at their end. Set `policy.tokenizer.eos_token` to the "
             "token that ends an answer."
         )
-
-    def to_ids(rows):
-        prompts = list(rows["prompt"])
-
-        def full(responses):
-            ended = (r if r.endswith(eos) else r + eos for r in responses)
-            return tokenizer([p + r for p, r in zip(prompts, ended, strict=True)])["input_ids"]
-
-        return tokenizer(prompts)["input_ids"], full(rows["chosen"]), full(rows["rejected"])
-
-    return to_ids
-
-
-def _chat_ids(tokenizer):
-    _require_chat_template(tokenizer)
-
-    def to_ids(rows):
-        settings = _template_settings(rows)
-
-        def full(responses):
-            whole = [p + r for p, r in zip(rows["prompt"], responses, strict=True)]
-            return _apply_template(tokenizer, whole, settings)
-
-        asked = _apply_template(tokenizer, rows["prompt"], settings, add_generation_prompt=True)
-        return asked, full(rows["chosen"]), full(rows["rejected"])
-
-    return to_ids
+    prompts = list(rows["prompt"])
+    ids = [tokenizer(prompts)["input_ids"]]
+    for responses in (rows["chosen"], rows["rejected"]):
+        ended = (r if r.endswith(eos) else r + eos for r in responses)
+        ids.append(tokenizer([p + r for p, r in zip(prompts, ended, strict=True)])["input_ids"])
+    for id_, prompt, *responses, read in zip(
+        rows["id"], prompts, rows["chosen"], rows["rejected"], ids[1]
+    ):
+        doubts.plain(id_, prompt, responses, read)
+    return ids
 
 
-def _template_settings(rows) -> list[dict] | None:
-    """For each row what it tells the chat template, as TRL reads it; None if no row says a word."""
-    if "tools" not in rows and "chat_template_kwargs" not in rows:
-        return None
-    nothing = [None] * len(rows["prompt"])
-    settings = []
-    for tools, more in zip(rows.get("tools", nothing), rows.get("chat_template_kwargs", nothing)):
-        tools = json.loads(tools) if isinstance(tools, str) else tools
-        settings.append({"tools": tools, **(more or {})})
-    return settings
+def _chat_ids(tokenizer, rows, doubts):
+    names = [f"Pair {id_!r}" for id_ in rows["id"]]
+    settings = row_settings(rows, names)
 
+    def to_ids(texts):
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
-def _apply_template(tokenizer, conversations, settings=None, **kwargs) -> list[list[int]]:
-    def ids(what, **more):
-        return tokenizer.apply_chat_template(
-            what, tokenize=True, return_dict=True, **kwargs, **more
-        )["input_ids"]
-
-    if settings is None:
-        return ids(list(conversations))
-    return [ids(c, **more) for c, more in zip(conversations, settings, strict=True)]
-
-
-def _require_chat_template(tokenizer):
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"These pairs are conversations (lists of messages), but the tokenizer "
-            f"({type(tokenizer).__name__}) has no chat template. Use an instruction-tuned model, "
-            "set `policy.tokenizer.chat_template`, or load the pairs as plain text."
-        )
+    ids = [to_ids(render(tokenizer, rows["prompt"], names, settings, generation=True))]
+    for responses in (rows["chosen"], rows["rejected"]):
+        whole = [p + r for p, r in zip(rows["prompt"], responses, strict=True)]
+        texts = render(tokenizer, whole, names, settings)
+        ids.append(to_ids(texts))
+        for id_, conversation, text, read in zip(rows["id"], whole, texts, ids[-1]):
+            doubts.chat(id_, conversation, text, read)
+    return ids

@@ -7,6 +7,7 @@ import torch
 
 import nbkit as nb
 from nbkit import world
+from nbkit.evaluate import rewards
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,64 @@ def test_win_rate_refuses_what_it_cannot_judge(policy, prompts):
         nb.win_rate(policy, ["dog"], prompts, world.reward, max_new_tokens=2)
     with pytest.raises(ValueError, match="judge gave nan .* expected a finite number"):
         nb.win_rate(policy, [""] * 40, prompts, lambda p, r: float("nan"), max_new_tokens=2)
+
+
+def test_a_judge_that_fails_is_named_in_a_short_sentence(policy, prompts):
+    def ask(judge, responses=("",) * 40):
+        with pytest.raises(ValueError) as caught:
+            nb.win_rate(policy, list(responses), prompts, judge, max_new_tokens=2, progress=False)
+        return str(caught.value)
+
+    one = prompts["prompt"][0]
+    for answer in (None, "bad", "1.5", float("inf"), [1, 2]):
+        told = ask(lambda p, r, answer=answer: answer)
+        assert told.startswith(f"The judge gave {answer!r} for response ")
+        assert told.endswith(f"to prompt 0 ({one!r}); 40 such of 40; expected a finite number.")
+
+    def third(prompt, response):
+        if prompt == prompts["prompt"][2]:
+            raise KeyError("no such pet")
+        return 1.0
+
+    with pytest.raises(KeyError, match=r"The judge failed for response .* to prompt 2 \('"):
+        nb.win_rate(policy, [""] * 40, prompts, third, max_new_tokens=2, progress=False)
+    for judge in (lambda p, r: None, lambda p, r: "bad"):
+        with pytest.raises(ValueError) as caught:
+            rewards(judge, ["hello " * 100_000], ["dog " * 100_000])
+        assert len(str(caught.value)) < 600
+    assert rewards(lambda p, r: np.float32(len(r)), ["a", "b"], ["", "dog"]).tolist() == [0, 3]
+    assert rewards(lambda p, r: torch.tensor(True), ["a"], [""]).tolist() == [1]
+
+
+def test_win_rate_refuses_before_it_samples(policy, prompts, monkeypatch):
+    def sampled(*args, **kwargs):
+        raise AssertionError("sampled")
+
+    monkeypatch.setattr(policy.model, "generate", sampled)
+    with pytest.raises(ValueError, match="Got 1 baseline responses to 40 prompts"):
+        nb.win_rate(policy, ["dog"], prompts, world.reward)
+    with pytest.raises(TypeError, match="judge='good'; expected a function"):
+        nb.win_rate(policy, [""] * 40, prompts, "good")
+    with pytest.raises(TypeError, match="baseline: expected a policy"):
+        nb.win_rate(policy, "world/small", prompts, world.reward)
+    with pytest.raises(ValueError, match="confidence=95"):
+        nb.win_rate(policy, policy, prompts, world.reward, confidence=95)
+
+
+def test_win_rate_takes_one_prompt(policy):
+    how = dict(max_new_tokens=4, progress=False)
+    result = nb.win_rate(policy, [""], "pet of mia ?", lambda p, r: len(r), **how)
+    assert result.value == 1.0 and result.table.prompt.tolist() == ["pet of mia ?"]
+
+
+def test_preference_accuracy_refuses_before_it_scores(policy):
+    pairs = world.pairs(4, seed=2, part="validation")
+    with pytest.raises(ValueError, match="beta=0"):
+        nb.preference_accuracy(policy, policy, pairs, beta=0)
+    with pytest.raises(TypeError, match="reference: expected a policy, got None"):
+        nb.preference_accuracy(policy, None, pairs)
+    with pytest.raises(TypeError, match="pairs: expected preference pairs, got None"):
+        nb.preference_accuracy(policy, policy, None)
 
 
 def test_preference_accuracy_on_held_out_pairs(policy):

@@ -17,8 +17,8 @@ PACKAGE = ROOT / "nbkit"
 
 # A module or sub-package may import those of its own floor and of the floors below it.
 FLOORS = [
-    {"pairs", "models", "loading", "saving", "inputs", "tokens", "precision", "tables", "profiles",
-     "world"},
+    {"pairs", "models", "loading", "saving", "inputs", "tokens", "templates", "doubts",
+     "precision", "tables", "profiles", "world"},  # fmt: skip
     {"logprobs", "packing", "cache", "engine", "head", "derivatives"},
     {"scores", "select", "intervals", "agreement"},
     {"train", "sampling", "evaluate", "rewards", "workers"},

@@ -15,6 +15,7 @@ import nbkit as nb
 from nbkit.loading import SHOWN, default_dtype
 from nbkit.models import Policy, add_lora, load_policy
 
+COMMIT = "0" * 40
 VISION = dict(
     hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
     image_size=28, patch_size=14,
@@ -190,26 +191,23 @@ def test_meta_weights_are_refused():
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
-    model = tiny.model(vocab_size=400)
-    message = refusal(Policy, model, tiny.tokenizer(), "mine")
-    assert message.startswith("Policy 'mine': its tokenizer has 404 tokens, its model's embedding")
-    assert "400 rows, none for " in message and "(400)" in message
-    model.save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
-    assert "its tokenizer has 404 tokens" in refusal(load_policy, tmp_path, device="cpu")
+    there = tiny.save(tiny.policy(vocab_size=400), tmp_path)
+    message = refusal(load_policy, there, device="cpu")
+    assert "its tokenizer has 404 tokens, its model's embedding 400 rows, none for " in message
 
 
 @pytest.mark.parametrize("needed", [False, True])
-def test_added_tokens_may_lie_beyond_the_model_if_no_text_needs_them(needed):
+def test_added_tokens_may_lie_beyond_the_model_if_no_text_needs_them(needed, tmp_path):
     """Gemma 3 of 1B: an image token in the tokenizer, none in the model."""
     template = tiny.CHAT_TEMPLATE.replace("</s>", "<turn>") if needed else tiny.CHAT_TEMPLATE
     tokenizer = tiny.tokenizer(chat_template=template)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<turn>"]})
-    model = tiny.model(vocab_size=len(tokenizer) - 2)
+    policy = tiny.policy(tokens=tokenizer, vocab_size=len(tokenizer) - 2)
+    tiny.save(policy, tmp_path)
     if needed:
-        assert "none for '<turn>'" in refusal(Policy, model, tokenizer)
+        assert "none for '<turn>'" in refusal(load_policy, tmp_path, device="cpu")
     else:
-        assert len(Policy(model, tokenizer).tokenizer) == 406
+        assert torch.equal(logits(load_policy(tmp_path, device="cpu")), logits(policy))
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -332,6 +330,19 @@ def test_an_adapter_of_another_model_is_refused(adapter, changes):
     assert "was made for another model than its base" in message
 
 
+def test_an_adapter_on_an_adapter_or_on_itself_is_refused(adapter):
+    change(adapter / "adapter_config.json", base_model_name_or_path=str(adapter))
+    assert "is itself an adapter; merge it" in refusal(load_policy, adapter, device="cpu")
+
+
+def test_an_adapter_of_nan_is_refused(adapter):
+    def spoil(tensors):
+        next(iter(tensors.values())).fill_(torch.inf)
+
+    rewrite(adapter / "adapter_model.safetensors", spoil)
+    assert "holds NaN or infinity" in refusal(load_policy, adapter, device="cpu")
+
+
 def test_an_adapter_of_a_classifier_is_refused(folder):
     base = classifier("llama")
     model = get_peft_model(base, LoraConfig(task_type=TaskType.SEQ_CLS, r=2))
@@ -364,18 +375,29 @@ def test_a_module_that_an_adapter_names_is_not_imported(adapter, monkeypatch, ch
     assert not (adapter / "bang").exists()
 
 
+def cached(hub, name, *files):
+    """Files in the hub's cache, as a download leaves them."""
+    repository = hub / f"models--some--{name}"
+    (repository / "snapshots" / COMMIT).mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+
+
 def test_an_adapter_alone_on_the_hub_loads(adapter, folder, tmp_path, monkeypatch):
-    """From the hub's cache, as a download leaves it."""
     hub = tmp_path / "hub"
-    snapshot = hub / "models--some--adapter" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copy(adapter / name, snapshot)
-    (hub / "models--some--adapter" / "refs").mkdir()
-    (hub / "models--some--adapter" / "refs" / "main").write_text("0" * 40)
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    cached(hub, "adapter", *(adapter / name for name in names))
+    cached(hub, "model", *folder.iterdir())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
-    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(hub), raising=False)
+    expected = logits(load_policy(adapter, device="cpu"))
     policy = load_policy("some/adapter", device="cpu")
     assert policy.name == "some/adapter" and policy.has_adapter
-    assert torch.equal(logits(policy), logits(load_policy(adapter, device="cpu")))
-    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert torch.equal(logits(policy), expected)
+
+    tuned = fake_lora(load_policy("some/model", device="cpu"))
+    tuned.save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == "some/model" and saved["revision"] == COMMIT
+    assert torch.equal(logits(load_policy(tmp_path / "saved", device="cpu")), logits(tuned))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import types
 import warnings
 
 import numpy as np
@@ -11,9 +12,10 @@ import tiny
 import torch
 from trl import DPOConfig, DPOTrainer
 
+import nbkit as nb
 from nbkit import engine, head, packing
 from nbkit.head import target_logps, why_not_plain
-from nbkit.logprobs import COLUMNS, LOGPS, response_logprobs, token_logprobs
+from nbkit.logprobs import COLUMNS, LOGPS, logprob_table, response_logprobs, token_logprobs
 from nbkit.models import Policy, add_lora
 from nbkit.tokens import TokenPair, tokenize_pairs
 
@@ -35,6 +37,13 @@ PATHS = {
     "cohere": "its config scales or caps the logits (logit_scale)",
     "gpt_oss": "its packed pass fails (packed attention knows no s_aux)",
     "bloom": "its attention cannot be exchanged",
+    "opt": None,
+    "bart": "its attention cannot be exchanged",
+    "bigcode": None,
+    "falcon": "its attention cannot be exchanged",
+    "mixtral": None,
+    "deepseek_v3": None,
+    "mamba": "its attention cannot be exchanged",
 }
 
 
@@ -119,6 +128,44 @@ def test_an_attention_that_differs_in_a_way_unknown_is_measured(monkeypatch, dty
     assert engine.why_not_packed(policy, 58).startswith("on a probe its two paths differ by 0.")
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.05])
+def test_the_probe_allows_for_rounding_that_the_model_itself_shows(monkeypatch, shift):
+    """Packed attention by a kernel that rounds in another place, as on CUDA; and one that is wrong.
+    Without the allowance that half precision has anyway."""
+
+    def kernel(q, k, v, **options):
+        out = torch.nn.functional.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), **options
+        )
+        return out.to(q.dtype) + shift
+
+    policy = tiny.policy()
+    policy.model.to(torch.bfloat16)
+    monkeypatch.setattr("nbkit.precision.NOISE", {torch.bfloat16: 0.0})
+    functional = types.SimpleNamespace(scaled_dot_product_attention=kernel)
+    monkeypatch.setattr(packing, "F", functional)
+    reason = engine.why_not_packed(policy, 58)
+    assert (reason is None) == (shift == 0) and policy.model.config._attn_implementation == "sdpa"
+    with policy.ready(), torch.no_grad():
+        probe = tiny.token_pairs((5, 4, 6))
+        packed, padded = (
+            next(way(policy, probe, 64)).logps for way in (engine._packed, engine._padded)
+        )
+    assert (packed - padded).abs().max() > 2e-3, "more than is allowed without a second kernel"
+
+
+def test_any_id_in_the_embedding_fills_rows(pairs):
+    """A pad token that was added to the tokenizer and not to the model."""
+    tokens = tiny.tokenizer()
+    rows = len(tokens)
+    tokens.add_special_tokens({"pad_token": "<fill>"})
+    assert tokens.pad_token_id == rows
+    for family in ("llama", "bloom"):
+        policy = tiny.policy(family, tokens=tokens, vocab_size=rows)
+        token_pairs = tokenize_pairs(tokens, pairs)
+        close(quiet(policy, pairs, path="padded")[LOGPS], tiny.by_hand(policy, token_pairs))
+
+
 def test_a_backbone_that_is_the_whole_model_is_not_plain(monkeypatch, pairs):
     """Llama 4's text model names a backbone it has not, so `base_model` is the model itself."""
     policy = tiny.policy()
@@ -126,6 +173,10 @@ def test_a_backbone_that_is_the_whole_model_is_not_plain(monkeypatch, pairs):
     assert why_not_plain(policy.model) == "its backbone cannot be called without the head"
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     close(quiet(policy, pairs)[LOGPS], tiny.by_hand(policy, token_pairs))
+    found = [states for _, _, states in engine.response_states(policy, token_pairs[:1])]
+    monkeypatch.undo()
+    (_, _, expected), = engine.response_states(policy, token_pairs[:1], path="padded")
+    close(found[0], expected, nats=1e-6)
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["without BOS", "with BOS"])
@@ -284,6 +335,49 @@ def test_the_varlen_layout_gives_the_same_attention():
     with packing.packed_attention(type("Model", (), {"config": config}), row):
         ours, _ = packing.attend_packed(None, query, key, value, None, scaling=0.3)
     close(ours, varlen_by_definition(query, key, value, layout, 0.3), nats=1e-12)
+
+
+@pytest.mark.parametrize("version", ["torch 2.11", "torch 2.12"])
+def test_varlen_attention_repeats_heads_where_torch_does_not(monkeypatch, version):
+    """A stand-in for the CUDA kernel, with the arguments that each version of torch knows."""
+    taken = []
+
+    def kernel(q, k, v, query_ends, key_ends, longest_query, longest_key, scale, window_size,
+               enable_gqa=False):  # fmt: skip
+        assert enable_gqa or q.shape[1] == k.shape[1]
+        taken.append((enable_gqa, window_size))
+        out, groups = torch.empty_like(q), q.shape[1] // k.shape[1]
+        ends = zip(query_ends, query_ends[1:], key_ends, key_ends[1:])
+        for a, b, c, d in ends:
+            weights = torch.einsum("qhd,khd->hqk", q[a:b], k[c:d].repeat_interleave(groups, 1))
+            later = torch.arange(d - c) > torch.arange(b - a)[:, None] + (d - c) - (b - a)
+            weights = (weights * scale).masked_fill(later, -torch.inf).softmax(-1)
+            out[a:b] = torch.einsum("hqk,khd->qhd", weights, v[c:d].repeat_interleave(groups, 1))
+        return out
+
+    def older(q, k, v, a, b, c, d, *, scale=None, window_size=(-1, -1)):
+        return kernel(q, k, v, a, b, c, d, scale, window_size)
+
+    from torch.nn.attention import varlen
+
+    monkeypatch.setattr(varlen, "varlen_attn", older if version == "torch 2.11" else kernel)
+    row = packing.pack_row(tiny.token_pairs((9, 4, 7), (2, 5, 14)), [0, 1])
+    layout, length = packing.varlen_layout(row), row.input_ids.shape[1]
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, length, 8, dtype=torch.float64)
+    key, value = (torch.randn(1, 2, length, 8, dtype=torch.float64) for _ in range(2))
+    ours = packing._attend_varlen(layout, query, key, value, 0.3)
+    close(ours, varlen_by_definition(query, key, value, layout, 0.3), nats=1e-12)
+    assert taken == [(version == "torch 2.12", (-1, 0))]
+
+
+def test_varlen_attention_is_decided_by_capability():
+    half, ampere, t4 = torch.bfloat16, (8, 0), (7, 5)
+    assert packing.varlen_serves("cuda", half, ampere)
+    assert packing.varlen_serves("cuda", torch.float16, (9, 0))
+    assert not packing.varlen_serves("cuda", torch.float16, t4)
+    assert not packing.varlen_serves("cuda", torch.float32, ampere)
+    assert not packing.varlen_serves("cpu", half, ampere)
 
 
 # --- the model is left as it was ----------------------------------------------------------------
@@ -502,6 +596,105 @@ def test_wrong_input_is_named(llama, pairs):
     small = tiny.policy(vocab_size=300)
     with pytest.raises(ValueError, match=r"token id \d+, but the model's embedding has 300 rows"):
         quiet(small, pairs)
+
+
+def broken(policy):
+    with torch.no_grad():
+        policy.model.model.layers[1].mlp.up_proj.weight[3, 4] = float("nan")
+    return policy
+
+
+def test_a_model_that_computes_no_numbers_is_refused(pairs, tmp_path):
+    policy = broken(tiny.policy())
+    message = (
+        r"^Policy 'llama' gives NaN or infinity for pair 'p\d+'. Its weights hold NaN or infinity "
+        r"\(model.layers.1.mlp.up_proj.weight\): load them again, or train anew.$"
+    )
+    for path in ("auto", "padded"):
+        with pytest.raises(ValueError, match=message):
+            quiet(policy, pairs, path=path, cache=tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+    for call in (token_logprobs, nb.scores.ches):
+        with pytest.raises(ValueError, match=message):
+            call(policy, pairs)
+    for two in ((policy, tiny.policy()), (tiny.policy(), policy)):
+        with pytest.raises(ValueError, match=message):
+            nb.scores.influence(*two, pairs, pairs, progress=False)
+
+
+def test_overflow_in_float16_is_refused_with_the_remedy(pairs):
+    policy = tiny.policy()
+    large = copy.deepcopy(policy.model)
+    with torch.no_grad():
+        large.model.embed_tokens.weight *= 1e3
+        large.model.layers[0].mlp.down_proj.weight *= 1e4
+    half = Policy(large.to(torch.float16), policy.tokenizer, "half")
+    with pytest.raises(ValueError, match="'half' gives NaN .*float16: load it in bfloat16 or"):
+        quiet(half, pairs)
+
+
+def test_what_was_scored_before_a_nan_is_kept(pairs, tmp_path):
+    """One token whose embedding is NaN: pairs without it are scored, and stay so."""
+    policy = tiny.policy()
+    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
+    last = max(token_pairs, key=lambda p: p.longest)
+    others = [p for p in token_pairs if p is not last]
+    used = {i for p in others for i in p.prompt + p.chosen + p.rejected}
+    free = next(i for i in range(400, tiny.VOCABULARY) if i not in used)
+    spoilt = dataclasses.replace(last, chosen=[*last.chosen, free])
+    with torch.no_grad():
+        policy.model.model.embed_tokens.weight[free] = float("nan")
+    how = dict(path="padded", budget=1, cache=tmp_path, progress=False)
+    with pytest.raises(ValueError, match=f"for pair {last.id!r}"):
+        logprob_table(policy, [*others, spoilt], **how)
+    (part,) = tmp_path.rglob("*.parquet")
+    assert len(pd.read_parquet(part)) == 11
+
+
+def test_parts_written_before_the_hash_was_still_serve(llama, pairs, tmp_path):
+    table = quiet(llama, pairs, cache=tmp_path)
+    (part,) = tmp_path.rglob("*.parquet")
+    assert pd.read_parquet(part).columns.tolist() == [*LOGPS, "chosen_tokens", "rejected_tokens"]
+    pd.testing.assert_frame_equal(quiet(llama, pairs, cache=tmp_path), table, check_exact=True)
+
+
+def test_pairs_and_policies_come_in_the_forms_people_have(llama, pairs, tmp_path):
+    table = quiet(llama, pairs)
+    frame = pairs.to_pandas()
+    frame.to_json(tmp_path / "pairs.jsonl", orient="records", lines=True)
+    for form in (pairs.to_list(), frame, tmp_path / "pairs.jsonl", str(tmp_path / "pairs.jsonl")):
+        pd.testing.assert_frame_equal(quiet(llama, form), table, check_exact=True)
+    numbered = frame.assign(id=range(12))
+    assert quiet(llama, numbered).index.tolist() == [str(n) for n in range(12)]
+    assert len(quiet(llama, pairs.remove_columns("id"))) == 12
+    pd.testing.assert_frame_equal(quiet((llama.model, llama.tokenizer), pairs), table)
+    with pytest.raises(TypeError, match="^pairs: expected preference pairs, got None"):
+        quiet(llama, None)
+    with pytest.raises(ValueError, match="prompt"):
+        quiet(llama, [{**pairs[0], "prompt": None}])
+    with pytest.raises(TypeError, match="policy: expected a policy.*nb.Policy"):
+        quiet(llama.model, pairs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (dict(max_length=0), ValueError), (dict(max_length=-5), ValueError),
+        (dict(max_length=2.5), TypeError), (dict(budget=-1), ValueError),
+        (dict(budget=0), ValueError), (dict(budget=0.5), TypeError),
+    ],
+)  # fmt: skip
+def test_limits_that_are_no_counts_are_refused(llama, pairs, wrong, error):
+    ((name, value),) = wrong.items()
+    with pytest.raises(error, match=f"^{name}={value}; expected a whole number, 1 or more"):
+        quiet(llama, pairs, **wrong)
+    if name == "max_length":
+        with pytest.raises(error, match=name):
+            token_logprobs(llama, pairs, **wrong)
+    with pytest.raises(error, match=name):
+        nb.scores.ches(llama, pairs, **wrong)
+    with pytest.raises(error, match=name):
+        nb.scores.influence(llama, llama, pairs, pairs, **wrong)
 
 
 def test_a_table_says_which_tokens_were_scored(llama, pairs):

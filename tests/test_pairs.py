@@ -312,10 +312,10 @@ def test_extra_column_that_arrow_cannot_hold_is_named():
         [{"question": "q", "good": "a", "bad": "b"}],
         [{"prompt": "q", "chosen": "a"}],
         [{"prompt": "q", "chosen": "a", "rejected": [assistant("b")]}],
-        [{"prompt": [user("q")], "chosen": "a", "rejected": "b"}],
+        [{"prompt": [user("q")], "chosen": "a", "rejected": ["b"]}],
         [{"prompt": None, "chosen": "a", "rejected": "b"}],
         [{"prompt": "q", "chosen": 1, "rejected": 2}],
-        [{"chosen": [{"from": "human", "value": "q"}], "rejected": [{"from": "gpt", "value": 1}]}],
+        [{"chosen": [{"who": "human", "value": "q"}], "rejected": [{"who": "gpt", "value": 1}]}],
     ],
 )
 def test_unknown_layouts_list_what_came_and_what_is_expected(rows):
@@ -411,7 +411,7 @@ BAD_CHATS = {
     "empty content": ({"chosen": [assistant(" ")]}, "chosen", "message 0: empty content"),
     "parts": ({"prompt": [user([{"type": "text"}])]}, "prompt", "content is not text"),
     "no key": ({"chosen": [{"role": "assistant"}]}, "chosen", "no content"),
-    "role": ({"prompt": [{"role": "human", "content": "q"}]}, "prompt", "role 'human'"),
+    "role": ({"prompt": [{"role": "wizard", "content": "q"}]}, "prompt", "role 'wizard'"),
     "tools": ({"chosen": [assistant("a") | {"tool_calls": ["f"]}]}, "chosen", "tool_calls"),
     "no turn": ({"prompt": []}, "prompt", "empty"),
     "text": ({"rejected": "cat"}, "rejected", "not a list of {'role', 'content'} messages"),

@@ -124,6 +124,19 @@ def test_empty_prompts_are_tokenised_as_trl_does(model, tmp_path, bos):
     assert [len(p.prompt) for p in ours] == ([1, 1] if bos else [0, 0])
 
 
+# Drops the system message, strips, and writes the date and the BOS token.
+BUSY_TEMPLATE = "{{ bos_token }}{{ strftime_now('%d %b %Y') }}\n" + tiny.CHAT_TEMPLATE.replace(
+    "messages %}", "messages if m['role'] != 'system' %}"
+).replace("m['content']", "m['content'] | trim")
+
+
+def test_what_a_template_drops_and_adds_is_what_trl_reads(model, tmp_path):
+    tokenizer = tiny.tokenizer(bos=True, chat_template=BUSY_TEMPLATE)
+    ours = assert_ids_are_trls(model, tokenizer, CHAT, tmp_path)
+    text = tokenizer.decode(ours[1].prompt + ours[1].chosen)
+    assert text.startswith("<s>") and text.count("<s>") == 1 and "be brief" not in text
+
+
 @pytest.mark.parametrize("template", [tiny.CHAT_TEMPLATE, THINKING_TEMPLATE])
 def test_conversations_are_tokenised_as_trl_does(model, tmp_path, template):
     tokenizer = tiny.tokenizer(chat_template=template)

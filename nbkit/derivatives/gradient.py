@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from nbkit.derivatives.parameters import Direction, choose, differentiable
 from nbkit.engine import default_budget, forward_passes
+from nbkit.logprobs import check_finite
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
 
@@ -49,6 +50,7 @@ def gradient(
              disable=not progress) as bar,
     ):  # fmt: skip
         for scored in forward_passes(policy, token_pairs, path=path, budget=budget):
+            check_finite(policy, token_pairs, scored)
             place = {pair: n for n, pair in enumerate(scored.pairs)}
             owners = torch.tensor([2 * place[o // 2] + o % 2 for o in scored.owners.tolist()])
             logps = torch.zeros(2 * len(place), dtype=torch.float64)

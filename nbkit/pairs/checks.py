@@ -4,12 +4,14 @@ Every check returns None, or a short wording of the problem. Nothing here change
 """
 
 import math
+import sys
 from collections import Counter, defaultdict
 from numbers import Real
 
 import pandas as pd
 
-from nbkit.pairs.layouts import TURN, Layout, kind
+from nbkit.pairs.layouts import TURN, Layout, is_a_prompt, kind, read_transcript
+from nbkit.pairs.values import is_missing, shorten
 
 REPORT_COLUMNS = ["row", "id", "column", "problem", "received"]
 MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -17,6 +19,14 @@ EXPECTED = {
     "text": "text",
     "transcript": "a '\\n\\nHuman: ...' transcript",
     "messages": "a list of {'role', 'content'} messages",
+}
+# Keys of a message that say something, and that nbkit does not give to a model.
+UNREAD = {
+    "tool_calls": "tool_calls are not supported",
+    "function_call": "a function_call is not supported",
+    "reasoning_content": "reasoning_content is not supported",
+    "reasoning": "reasoning is not supported",
+    "thinking": "thinking is not supported",
 }
 SHOWN = 5  # rows shown in the error
 
@@ -27,11 +37,6 @@ class BadPairs(ValueError):
     def __init__(self, message: str, report: pd.DataFrame | None = None):
         super().__init__(message)
         self.report = report
-
-
-def is_missing(value) -> bool:
-    """None, pandas' NA, or the NaN that pandas and arrow make of a None."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 # One value ---------------------------------------------------------------------------------------
@@ -63,12 +68,12 @@ def messages_problem(messages: list[dict]) -> str | None:
         return "empty"
     for number, turn in enumerate(messages):
         if turn["role"] not in MESSAGE_ROLES:
-            return f"malformed message {number}: role {turn['role']!r}"
-        if turn.get("tool_calls"):
-            return f"malformed message {number}: tool_calls are not supported"
+            return f"malformed message {number}: role {shorten(turn['role'], 30)}"
+        if unread := [why for key, why in UNREAD.items() if turn.get(key)]:
+            return f"malformed message {number}: {unread[0]}"
         content = turn.get("content")
         if not isinstance(content, str):
-            what = "no content" if content is None else "content is not text"
+            what = "no content" if is_missing(content) else "content is not text"
             return f"malformed message {number}: {what}"
         problem = text_problem(content)
         if problem and not (turn["role"] == "system" and content == ""):
@@ -96,6 +101,8 @@ def pair_problem(layout: Layout, raw_prompt, prompt, chosen, rejected) -> tuple 
         return "rejected", "equal to chosen", rejected
     if not prompt or (isinstance(prompt, str) and prompt.isspace()):
         return "prompt", "chosen and rejected share no beginning", (chosen, rejected)
+    if layout.name == "implicit plain" and not is_a_prompt(prompt):
+        return "prompt", "chosen and rejected share no beginning that ends a prompt", prompt
     if not layout.gives_messages:
         for column, text in (("chosen", chosen), ("rejected", rejected)):
             if not text.strip():
@@ -107,8 +114,10 @@ def pair_problem(layout: Layout, raw_prompt, prompt, chosen, rejected) -> tuple 
         if answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
             problem = "malformed messages: an answer must begin and end with the assistant's turn"
             return column, problem, answer
-    if layout.name == "ultrafeedback":
+    if isinstance(raw_prompt, str) and layout.name in ("ultrafeedback", "transcripts"):
         asked = raw_prompt.strip()
+        if kind(raw_prompt) == "transcript":
+            asked = [turn["content"] for turn in read_transcript(raw_prompt) if turn["content"]][-1]
         if all(turn["content"].strip() != asked for turn in prompt):
             return "prompt", "not among the first turns of chosen and rejected", raw_prompt
     return None
@@ -122,8 +131,9 @@ def score_problem(chosen_score, rejected_score) -> tuple | None:
         if is_missing(score):
             return column, "missing", score
         if not isinstance(score, Real) or isinstance(score, bool):
-            return column, "not a number", score
-        if math.isinf(score):
+            comma = isinstance(score, str) and "," in score
+            return column, "not a number" + (": a comma is not read" if comma else ""), score
+        if abs(score) > sys.float_info.max:  # also whole numbers too large for a float
             return column, "infinite", score
     if chosen_score < rejected_score:
         return "chosen_score", "lower than rejected_score", (chosen_score, rejected_score)
@@ -154,26 +164,38 @@ def duplicate_problems(rows: list[int], ids: list[str], contents: list) -> list[
     return found
 
 
+def id_of_prompts(rows: list[int], ids: list[str], pairs: list[tuple]) -> str | None:
+    """An id given to different pairs, if all such ids stand for one prompt each: then the ids are
+    those of the prompts. `pairs` are (prompt, chosen, rejected)."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[ids[row]].append(pairs[row])
+    differing = {id_: of_id for id_, of_id in groups.items()
+                 if any(pair != of_id[0] for pair in of_id)}  # fmt: skip
+    if all(pair[0] == of_id[0][0] for of_id in differing.values() for pair in of_id):
+        return next(iter(differing), None)
+    return None
+
+
 def make_report(problems: list[tuple]) -> pd.DataFrame:
     """One line for each problem, in the order of the rows; `received` is shortened."""
-    lines = [(*problem[:4], shorten(problem[4])) for problem in problems]
+    lines = [
+        (row, id_ and id_.encode(errors="backslashreplace").decode(), *what, shorten(received))
+        for row, id_, *what, received in problems
+    ]
     report = pd.DataFrame(lines, columns=REPORT_COLUMNS)
     report = report.astype({"row": "int64"})
     return report.sort_values("row", kind="stable", ignore_index=True)
 
 
-def shorten(value, width: int = 60) -> str:
-    shown = repr(value[: 2 * width] if isinstance(value, str) else value)
-    return shown if len(shown) <= width else shown[: width - 1] + "…"
-
-
-def error_message(report: pd.DataFrame, rows: int) -> str:
+def bad_pairs(report: pd.DataFrame, rows: int) -> BadPairs:
+    """The error about all lines of a report on so many rows."""
     bad = report["row"].nunique()
     counts = Counter(problem.split(":")[0] for problem in report["problem"])
     summary = ", ".join(f"{count} {problem}" for problem, count in counts.most_common())
     lines = [f"{bad:,} of {rows:,} rows cannot be used as preference pairs ({summary})."]
     for line in report.head(SHOWN).itertuples():
-        who = f"row {line.row}" + (f" (id {line.id!r})" if line.id else "")
+        who = f"row {line.row}" + (f" (id {shorten(line.id)})" if line.id else "")
         lines.append(f"  {who}, column {line.column!r}: {line.problem}; received {line.received}")
     if len(report) > SHOWN:
         lines.append(f"  ... and {len(report) - SHOWN:,} more (all in the error's .report)")
@@ -184,4 +206,4 @@ def error_message(report: pd.DataFrame, rows: int) -> str:
         "What to do: mend these rows, or leave them out knowingly with",
         '  pairs, report = load_pairs(..., on_bad="drop")',
     ]
-    return "\n".join(lines)
+    return BadPairs("\n".join(lines), report)

@@ -2,31 +2,41 @@
 
     name              prompt    chosen, rejected
     plain             text      text
-    conversational    messages  messages (the answer)
-    ultrafeedback     text      messages (the user's turn, then the answer)
+    repeated          text      text that begins with the prompt
+    conversational    messages  messages (the answer, or the whole conversation)
+    text answers      messages  text
+    ultrafeedback     text      messages (the answer, with or without the user's turn before it)
     implicit          -         messages, sharing their first turns
     implicit plain    -         text, sharing its beginning
-    transcripts       -         text: "\\n\\nHuman: ...\\n\\nAssistant: ..." (HH-RLHF)
+    transcripts       text or - text: "\\n\\nHuman: ...\\n\\nAssistant: ..." (HH-RLHF)
 
-`plain` and `implicit plain` give strings; all others give lists of {"role", "content"} messages,
-TRL's conversational format with an explicit prompt. The layout is read from all rows, by majority,
-so that neither a few bad rows nor the order of the rows can change it.
+`plain`, `repeated` and `implicit plain` give strings; all others give lists of {"role", "content"}
+messages, TRL's conversational format with an explicit prompt. The layout is read from all rows, by
+majority, so that neither a few bad rows nor the order of the rows can change it.
 """
 
 import re
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from nbkit.pairs.hints import ASKED, found_among, likely_columns
+from nbkit.pairs.messages import said_by
+from nbkit.pairs.values import listed
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
+END_OF_PROMPT = re.compile(r"[:?>\n]")  # what a prompt has in it, and a chance beginning has not
+TEXTS = ("plain", "repeated", "implicit plain")
 
 # (kind of prompt, kind of chosen and rejected) -> name; None: there is no such column.
 LAYOUTS = {
     ("text", "text"): "plain",
-    ("text", "transcript"): "plain",
     ("messages", "messages"): "conversational",
+    ("messages", "text"): "text answers",
     ("text", "messages"): "ultrafeedback",
+    ("text", "transcript"): "transcripts",
     (None, "messages"): "implicit",
     (None, "text"): "implicit plain",
     (None, "transcript"): "transcripts",
@@ -44,7 +54,7 @@ class Layout:
 
     @property
     def gives_messages(self) -> bool:
-        return self.name not in ("plain", "implicit plain")
+        return self.name not in TEXTS
 
 
 def kind(value) -> str:
@@ -57,40 +67,62 @@ def kind(value) -> str:
     return type(value).__name__
 
 
-def recognise(columns: dict[str, list], column_names: list[str]) -> Layout:
-    """Find the layout from the kinds of values; raise `UnknownLayout` rather than guess.
+def recognise(core: dict[str, list], names: list[str], given: Mapping) -> Layout:
+    """Find the layout from the kinds of values; raise `UnknownLayout` rather than guess. For
+    advice: `names` are the other columns, `given` is what the caller has said of columns.
 
     Only the kinds that a pair can be made of have a vote, so numbers and nulls do not.
     """
-    if "chosen" not in columns or "rejected" not in columns:
-        raise _unknown(columns, column_names)
-    majority = {name: _majority(columns[name]) for name in ("prompt", "chosen", "rejected")
-                if name in columns}
+    if "chosen" not in core or "rejected" not in core:
+        raise _unknown(core, names, given)
+    majority = {name: _majority(core[name]) for name in ("prompt", "chosen", "rejected")
+                if name in core}
     if majority["chosen"] != majority["rejected"]:
-        raise _unknown(columns, column_names)
-    prompt = majority.get("prompt")
-    if prompt == "transcript":  # a transcript that ends where the answer begins is plain text
-        prompt = "text"
-    has_prompt = "prompt" in columns
-    name = LAYOUTS.get((prompt, majority["chosen"])) if has_prompt == bool(prompt) else None
-    if name is None:
-        raise _unknown(columns, column_names)
-    if name in ("plain", "implicit plain"):
-        _refuse_written_out_messages(columns, column_names)
-    return Layout(name, dict.fromkeys(majority, "text") if name == "plain" else majority)
+        raise _unknown(core, names, given)
+    if majority.get("prompt") == "transcript":  # one that ends where the answer begins
+        majority["prompt"] = "text"
+    name = LAYOUTS.get((majority.get("prompt"), majority["chosen"]))
+    if name is None or ("prompt" in core) != bool(majority.get("prompt")):
+        raise _unknown(core, names, given)
+    if name in TEXTS:
+        _refuse_written_out_messages(core, names)
+    if name == "plain" and _share_of_rows(_repeats_prompt, core["prompt"], core) > 1 / 2:
+        name = "repeated"
+    if name == "implicit plain":
+        _refuse_chance_beginnings(core, names, given)
+    return Layout(name, dict.fromkeys(majority, "text") if name in TEXTS else majority)
 
 
 def to_pair(layout: Layout, prompt, chosen, rejected) -> tuple:
     """One row, brought into (prompt, chosen, rejected): all text, or all lists of messages."""
     if layout.name == "plain":
         return prompt, chosen, rejected
+    if layout.name == "repeated":
+        if not _repeats_prompt(prompt, chosen, rejected):
+            return prompt, chosen, rejected
+        return prompt, chosen[len(prompt) :], rejected[len(prompt) :]
     if layout.name == "implicit plain":
         return extract_prompt(chosen, rejected)
+    if layout.name == "text answers":
+        answers = said_by("assistant", chosen), said_by("assistant", rejected)
+        return _role_and_content(prompt), *answers
     if layout.name == "transcripts":
         return extract_prompt(read_transcript(chosen), read_transcript(rejected))
+    chosen, rejected = _role_and_content(chosen), _role_and_content(rejected)
     if layout.name == "conversational":
-        return tuple(_role_and_content(part) for part in (prompt, chosen, rejected))
-    return extract_prompt(_role_and_content(chosen), _role_and_content(rejected))
+        prompt = _role_and_content(prompt)
+        length = len(prompt)
+        if chosen[:length] == rejected[:length] == prompt:
+            return prompt, chosen[length:], rejected[length:]
+        return prompt, chosen, rejected
+    if prompt is not None and chosen[0]["role"] == rejected[0]["role"] == "assistant":
+        return said_by("user", prompt), chosen, rejected
+    return extract_prompt(chosen, rejected)
+
+
+def is_a_prompt(text: str) -> bool:
+    """Whether a beginning that two answers share can be a prompt, and not a chance ("The")."""
+    return bool(END_OF_PROMPT.search(text.lstrip()))
 
 
 def extract_prompt(chosen, rejected) -> tuple:
@@ -128,29 +160,63 @@ def _majority(values: list) -> str | None:
     return max(votes, key=votes.get) if votes else None
 
 
-def _refuse_written_out_messages(columns, column_names) -> None:
+def _repeats_prompt(prompt: str, chosen: str, rejected: str) -> bool:
+    begins = bool(prompt.strip()) and chosen.startswith(prompt) and rejected.startswith(prompt)
+    return begins and "" not in (chosen[len(prompt) :].strip(), rejected[len(prompt) :].strip())
+
+
+def _share_of_rows(test, prompts: list, core: dict[str, list]) -> float:
+    rows = [row for row in zip(prompts, core["chosen"], core["rejected"], strict=True)
+            if all(isinstance(value, str) for value in row)]  # fmt: skip
+    return sum(test(*row) for row in rows) / max(len(rows), 1)
+
+
+def _refuse_chance_beginnings(core: dict[str, list], names: list[str], given: Mapping) -> None:
+    """Two answers whose prompt is somewhere else, or nowhere, may share their first letters."""
+    if asked := found_among(names, ASKED):
+        columns = likely_columns([*core, *names], given)
+        raise UnknownLayout(
+            f"chosen and rejected are answers without a prompt, which seems to stand in "
+            f"{listed(asked)}. What to do: load_pairs(..., columns={columns!r})."
+        )
+
+    def share_a_prompt(_, chosen, rejected):
+        return is_a_prompt(extract_prompt(chosen, rejected)[0])
+
+    if _share_of_rows(share_a_prompt, [""] * len(core["chosen"]), core) < 1 / 2:
+        raise UnknownLayout(
+            "There is no column 'prompt', and most of chosen and rejected share no beginning that "
+            f"could be one. Came: {listed([*core, *names])}. What to do: name the column that "
+            "holds the question, load_pairs(..., columns={'prompt': ...})."
+        )
+
+
+def _refuse_written_out_messages(core: dict[str, list], names: list[str]) -> None:
     """A CSV cannot hold lists: messages written into one are text that looks like a list."""
-    texts = [value for value in columns["chosen"] if isinstance(value, str)]
-    written_out = [value for value in texts if re.match(r"\[\s*\{\s*['\"](role|content)", value)]
+    texts = [value for value in core["chosen"] if isinstance(value, str)]
+    written_out = [v for v in texts if re.match(r"\[\s*\{\s*['\"](role|content|from)", v)]
     if len(written_out) * 2 > len(texts):
         raise UnknownLayout(
             f"Column 'chosen' holds message lists written out as text: {written_out[0]!r:.80}. "
             "Expected real lists: save the pairs as .jsonl or .parquet instead of .csv, or parse "
-            f"the text with json.loads first. Columns that came: {', '.join(column_names)}."
+            f"the text with json.loads first. Columns that came: {listed([*core, *names])}."
         )
 
 
-def _unknown(columns: dict[str, list], column_names: list[str]) -> UnknownLayout:
+def _unknown(core: dict[str, list], names: list[str], given: Mapping) -> UnknownLayout:
     came = []
-    for name in column_names:
-        if name in ("prompt", "chosen", "rejected"):
-            counts = Counter(kind(value) for value in columns[name]).most_common(2)
-            came.append(f"{name} ({', '.join(what for what, _ in counts)})")
-        else:
-            came.append(name)
+    for name, values in core.items():
+        counts = Counter(kind(value) for value in values).most_common(2)
+        texts = name in ("prompt", "chosen", "rejected")
+        came.append(f"{name} ({', '.join(what for what, _ in counts)})" if texts else name)
+    columns = likely_columns([*core, *names], given)
+    such_as = "such as " if not {*core, *columns} >= {"chosen", "rejected"} else ""
+    if such_as:
+        columns = {"prompt": "question", **columns, "chosen": "good", "rejected": "bad"}
+    advice = f"say which column is which, {such_as}load_pairs(..., columns={columns!r}); or "
     return UnknownLayout(
         f"The columns are no layout of preference pairs that load_pairs knows.\n"
-        f"  came: {', '.join(came) or 'no columns'}\n"
+        f"  came: {listed([*came, *names]) or 'no columns'}\n"
         "  expected one of:\n"
         "    prompt, chosen, rejected: all text\n"
         "    prompt, chosen, rejected: all lists of {'role', 'content'} messages\n"
@@ -158,6 +224,6 @@ def _unknown(columns: dict[str, list], column_names: list[str]) -> UnknownLayout
         "(UltraFeedback-binarized)\n"
         "    chosen, rejected: message lists, or text, that begin with the same prompt\n"
         "    chosen, rejected: transcripts '\\n\\nHuman: ...\\n\\nAssistant: ...' (HH-RLHF)\n"
-        "  What to do: rename or convert the columns, e.g. "
-        "df.rename(columns={'question': 'prompt'})."
+        "    two answers and a judgement, by recipe= (see load_pairs)\n"
+        f"  What to do: {advice if columns else ''}rename or convert the columns first."
     )

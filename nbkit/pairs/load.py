@@ -1,14 +1,20 @@
 """`load_pairs`: read, recognise, check, and hand out one shape."""
 
-import hashlib
-import json
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
 
 import datasets
 import pandas as pd
 
-from nbkit.pairs import checks, layouts, sources
+from nbkit.pairs import checks, hints, layouts, recipes, rows, settings, sources
+from nbkit.pairs import columns as parts
+from nbkit.pairs.messages import as_messages
+from nbkit.pairs.tables import Table
 
 MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
+FOLDING = ("plain", "conversational", "text answers")  # other text can be put to their prompts
 
 
 def load_pairs(
@@ -17,23 +23,49 @@ def load_pairs(
     split: str = "train",
     revision: str | None = None,
     name: str | None = None,
+    columns: Mapping[str, str | list[str] | None] | None = None,
+    recipe: str | None = None,
     on_bad: str = "raise",
     chat: bool = False,
 ) -> datasets.Dataset | tuple[datasets.Dataset, pd.DataFrame]:
     """Load preference pairs from nearly anywhere, in nearly any published layout.
 
+    >>> rows = [{"system": "Be brief.", "question": "A river?", "good": "The Nile.", "bad": "Wet."}]
+    >>> names = {"prompt": "question", "chosen": "good", "rejected": "bad", "system": "system"}
+    >>> load_pairs(rows, columns=names)[0]["prompt"]
+    [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'A river?'}]
+    >>> rows = [{"prompt": "A river?", "response_1": "Wet.", "response_2": "The Nile.",
+    ...          "preference_strength": 2}]
+    >>> load_pairs(rows, recipe="helpsteer2")[0]["chosen"]
+    'The Nile.'
+
     Parameters
     ----------
     source
-        A path (`.jsonl`, `.json`, `.csv`, `.parquet`, or a folder of them), a hub id, a pandas
-        DataFrame, a list of dicts, a `datasets.Dataset` or a `datasets.DatasetDict`.
+        A path (`.jsonl`, `.json`, `.csv`, `.parquet`, or a folder of files of one kind; gzip, also
+        as `.jsonl.gz`), a hub id, a pandas DataFrame, a list of dicts, a `datasets.Dataset` or a
+        `datasets.DatasetDict`.
     split, revision, name
         Choose within a hub id: its split, its commit or tag (pin it!), its configuration.
-        `split` also chooses within a `DatasetDict`.
+        `split` also chooses within a `DatasetDict`, and within a folder whose files are named
+        after their splits.
+    columns
+        Which column is what, where the names are others: a part of the pair (`id, prompt, system,
+        chosen, rejected, chosen_score, rejected_score`) -> a column. A prompt may be made of
+        several, in order, line below line: `{"prompt": ["instruction", "input"]}`; where one of
+        them is a conversation, all become turns. `system` becomes the system message, and so every
+        pair a conversation. Any column -> None leaves it out.
+    recipe
+        How two or more answers and a judgement become pairs, by data set: `shp`, `helpsteer2`,
+        `helpsteer3`, `pku_better`, `pku_safer`, `arena`, `nectar`, `ultrafeedback`,
+        `ultrafeedback_overall`, `distilabel`, `openai` (see `nbkit.pairs.recipes`). Lists give
+        the best against the worst answer. Ties are left out and counted. Where the columns fit
+        one recipe only it is taken without being named, and a warning says so.
     on_bad
         `"raise"` (default): any bad row raises one `BadPairs` error, and the pairs are returned.
         `"drop"`: always returns `(pairs, report)`, the good rows and a DataFrame with the
-        columns `row, id, column, problem, received`, one line for each problem, rows from 0.
+        columns `row, id, column, problem, received`, one line for each problem or tie, rows
+        from 0 (in a folder through all files in the order of their names).
     chat
         Wrap plain strings into messages (user, assistant), so that the chat template of an
         instruct model is applied. Pairs that are messages already stay as they are.
@@ -43,151 +75,131 @@ def load_pairs(
     datasets.Dataset
         `id` (str), `prompt, chosen, rejected` (all str, or all lists of `{"role", "content"}`
         messages), `chosen_score, rejected_score` (float, if the source has them, also as
-        `score_chosen, score_rejected`), then all other columns as they came. Message keys other
+        `score_chosen, score_rejected`), of conversations `tools, chat_template_kwargs` (JSON text,
+        if the source has them), then all other columns as they came. Messages may come as
+        `from, value`, with roles such as human and gpt, and with content as text parts; keys other
         than role and content are left out. An id that is missing is made from the pair's content
         (`content_id`), so it is the same on every run and machine, in any order of the rows.
 
     Raises
     ------
     BadPairs
-        A value is missing, empty or no text; messages are malformed; chosen equals rejected; an
-        id occurs twice; a score is null, NaN, infinite, or higher for rejected. A `ValueError`.
+        A value is missing, empty or no text; messages are malformed, or hold tool calls or
+        reasoning; chosen equals rejected; an id occurs twice; a score is null, NaN, infinite, or
+        higher for rejected. With `"drop"` only if no row is left, or if the ids are those of
+        prompts. A `ValueError`.
     UnknownLayout
-        The columns fit no known layout (see `nbkit.pairs.layouts`). A `ValueError`.
+        The columns fit no known layout, or more than one (see `nbkit.pairs.layouts`). A
+        `ValueError`.
+    ValueError
+        A file cannot be read, with the file, the line and the cause; or an argument is wrong.
     FileNotFoundError
         No such file, and no such data set on the hub or the hub cannot be reached.
+
+    Warns
+    -----
+    UserWarning
+        Columns that belong to the prompt, or that look like scores, are not used; ties are left
+        out; a prompt was taken from the answers, or off them.
     """
     if on_bad not in ("raise", "drop"):
         raise ValueError(f'on_bad={on_bad!r}; expected "raise" or "drop".')
     table = sources.read(source, split, revision, name)
     if table.rows == 0:
         raise ValueError("The source has no rows; expected at least one preference pair.")
-    scores = _scores(table)
-    layout = layouts.recognise(table.core, table.column_names)
+    columns = columns or {}
+    used = recipes.choose(table, recipe, columns)
+    made, problems, ties = recipes.apply(used, table) if used else ({}, [], [])
+    of_recipe = {row for row, *_ in problems + ties}
+    if len(of_recipe) == table.rows:
+        nothing = [(row, None, *what) for row, *what in problems + ties]
+        raise checks.bad_pairs(checks.make_report(nothing), table.rows)
+    core, asked = parts.take(table, columns, made)
+    scores = parts.scores(core, table, columns)
+    core |= {name: [*map(as_messages, core[name])] for name in sources.TEXT_COLUMNS if name in core}
+    layout = layouts.recognise(core, table.names, columns)
 
-    columns, problems = _convert(table, layout)
-    columns |= scores
-    columns["id"] = _ids(table, columns)
-    problems = [(row, columns["id"][row], *problem) for row, *problem in problems]
-    problems += _score_problems(columns)
-    problems += _duplicates(columns, bad_rows={problem[0] for problem in problems})
+    pairs, found = rows.convert(core, layout, passed_over=of_recipe)
+    problems += found
+    gives_messages = layout.gives_messages or "system" in core
+    if gives_messages or chat:
+        told, found = rows.template_settings(core, table)
+        pairs |= told
+        problems += found
+    pairs |= scores
+    pairs["id"] = rows.pair_ids(core, pairs)
+    problems += rows.id_problems(pairs)
+    if scores:
+        problems += rows.score_problems(pairs, passed_over=of_recipe)
+    problems += rows.duplicates(pairs, passed_over={row for row, *_ in problems + ties})
 
-    report = checks.make_report(problems)
-    if problems and (on_bad == "raise" or report["row"].nunique() == table.rows):
-        raise checks.BadPairs(checks.error_message(report, table.rows), report)
-    bad_rows = set(report["row"])
-    good_rows = [row for row in range(table.rows) if row not in bad_rows]
-    pairs = _build(columns, table.extras, good_rows, layout, chat)
+    found = [(row, pairs["id"][row], *what) for row, *what in problems + ties]
+    report = checks.make_report(found)
+    if problems and on_bad == "raise" or report["row"].nunique() == table.rows:
+        raise checks.bad_pairs(report, table.rows)
+    left_out = set(report["row"])
+    good = [row for row in range(table.rows) if row not in left_out]
+    beside = table.beside()
+    notes = [
+        used and recipe is None and f"Read with recipe={used.name!r}: {used.says}. Name the recipe "
+        "in load_pairs, and this warning ends.",
+        ties and on_bad == "raise" and f"{len(ties)} of {table.rows} rows are ties and left out; "
+        "on_bad='drop' lists them.",
+        _about_the_prompt(layout, pairs["prompt"][good[0]]),
+        hints.unread(
+            _saying_more(table, pairs["prompt"], good),
+            asked if layout.name in FOLDING else [], columns,
+        ),
+        not scores and hints.score_columns(table.names, table.values, columns),
+    ]  # fmt: skip
+    for note in filter(None, notes):
+        warnings.warn(note, stacklevel=2)
+    pairs = _build(pairs, beside, good, gives_messages, chat)
     return (pairs, report) if on_bad == "drop" else pairs
 
 
-def content_id(prompt, chosen, rejected) -> str:
-    """The id of a pair without one: 16 hex digits of SHA-256 over its canonical JSON."""
-    canonical = json.dumps(
-        [prompt, chosen, rejected], ensure_ascii=True, sort_keys=True, separators=(",", ":")
-    )
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
-
-
-def _convert(table: sources.Table, layout: layouts.Layout) -> tuple[dict, list]:
-    """Every row as (prompt, chosen, rejected), None where bad; and (row, column, problem, value)"""
-    nothing = [None] * table.rows
-    raw = [table.core.get(name, nothing) for name in sources.TEXT_COLUMNS]
-    columns = {name: [None] * table.rows for name in sources.TEXT_COLUMNS}
-    problems = []
-    for row, values in enumerate(zip(*raw, strict=True)):
-        values = dict(zip(sources.TEXT_COLUMNS, values, strict=True))
-        found = [
-            (row, column, problem, values[column])
-            for column, expected in layout.kinds.items()
-            if (problem := checks.value_problem(values[column], expected))
-        ]
-        if not found:
-            pair = layouts.to_pair(layout, **values)
-            problem = checks.pair_problem(layout, values["prompt"], *pair)
-            if problem:
-                found = [(row, *problem)]
-            else:
-                for column, value in zip(sources.TEXT_COLUMNS, pair, strict=True):
-                    columns[column][row] = value
-        problems += found
-    return columns, problems
-
-
-def _scores(table: sources.Table) -> dict[str, list]:
-    """The two score columns under nbkit's names, or nothing."""
-    found = {}
-    for came, values in table.core.items():
-        name = sources.SCORE_NAMES.get(came, came)
-        if name not in ("chosen_score", "rejected_score"):
-            continue
-        if name in found:
-            raise layouts.UnknownLayout(
-                f"Two columns for {name}: {name} and {came}. Drop or rename one of them."
-            )
-        found[name] = values
-    if len(found) == 1:
-        raise layouts.UnknownLayout(
-            f"Column {next(iter(found))!r} came without its partner; expected both chosen_score "
-            f"and rejected_score, or neither. Came: {', '.join(table.column_names)}."
+def _about_the_prompt(layout: layouts.Layout, first) -> str | None:
+    if layout.name == "repeated":
+        return "Both answers begin with their prompt in most rows; there it was taken off."
+    if layout.name == "implicit plain":
+        return (
+            "There is no column 'prompt': what chosen and rejected share at their beginning was "
+            f"taken as the prompt (first: {first!r:.60})."
         )
-    return found
+    return None
 
 
-def _ids(table: sources.Table, columns: dict[str, list]) -> list[str | None]:
-    """The ids as text, made from the content where missing; None for a bad row without one."""
-    given = table.core.get("id", [None] * table.rows)
-    contents = zip(*(columns[name] for name in sources.TEXT_COLUMNS), strict=True)
-    ids = []
-    for value, content in zip(given, contents, strict=True):
-        if not checks.is_missing(value) and str(value).strip():
-            ids.append(_id_text(value))
-        else:
-            ids.append(content_id(*content) if content[0] is not None else None)
-    return ids
+def _saying_more(table: Table, prompts: list, good: list[int]) -> list[str]:
+    """The columns beside the pairs that belong to the prompt and say more than it does."""
+    names = hints.found_among(table.names, hints.PICTURES)  # pictures are not opened
+    texts = [_text(prompts[row]) for row in good]
+    for name in hints.found_among(table.names, hints.BESIDE):
+        values = table.values(name)
+        if hints.says_more([values[row] for row in good], texts):
+            names.append(name)
+    return names
 
 
-def _id_text(value) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # pandas makes 7 a 7.0 in a column where another id is missing
-    return str(value)
+def _text(prompt) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt)
 
 
-def _score_problems(columns: dict[str, list]) -> list[tuple]:
-    if "chosen_score" not in columns:
-        return []
-    scores = zip(columns["id"], columns["chosen_score"], columns["rejected_score"], strict=True)
-    return [
-        (row, pair_id, *problem)
-        for row, (pair_id, chosen, rejected) in enumerate(scores)
-        if (problem := checks.score_problem(chosen, rejected))
-    ]
-
-
-def _duplicates(columns: dict[str, list], bad_rows: set[int]) -> list[tuple]:
-    ids = columns["id"]
-    rows = [row for row in range(len(ids)) if row not in bad_rows]
-    contents = list(zip(*(columns[name] for name in columns if name != "id"), strict=True))
-    found = checks.duplicate_problems(rows, ids, contents)
-    return [(row, ids[row], "id", problem, ids[row]) for row, problem in found]
-
-
-def _build(columns, extras, rows, layout, chat) -> datasets.Dataset:
-    pairs = {name: [columns[name][row] for row in rows] for name in ("id", *sources.TEXT_COLUMNS)}
-    as_messages = layout.gives_messages or chat
-    if chat and not layout.gives_messages:
-        for name in sources.TEXT_COLUMNS:
-            role = "user" if name == "prompt" else "assistant"
-            pairs[name] = [[{"role": role, "content": text}] for text in pairs[name]]
-    features = {"id": datasets.Value("string")}
-    for name in sources.TEXT_COLUMNS:
-        features[name] = MESSAGES if as_messages else datasets.Value("string")
-    for name in ("chosen_score", "rejected_score"):
-        if name in columns:
-            pairs[name] = [float(columns[name][row]) for row in rows]
-            features[name] = datasets.Value("float64")
-    built = datasets.Dataset.from_dict(pairs, features=datasets.Features(features))
-    if extras is None:
+def _build(pairs, beside, good, gives_messages: bool, chat: bool) -> datasets.Dataset:
+    pairs = {name: [values[row] for row in good] for name, values in pairs.items()}
+    texts = [pairs[name] for name in sources.TEXT_COLUMNS]
+    if chat and not gives_messages:
+        texts = zip(*(rows.as_chat(*row) for row in zip(*texts, strict=True)), strict=True)
+    kind = MESSAGES if gives_messages or chat else datasets.Value("string")
+    built = {"id": pairs["id"]} | dict(zip(sources.TEXT_COLUMNS, map(list, texts), strict=True))
+    features = {"id": datasets.Value("string")} | dict.fromkeys(sources.TEXT_COLUMNS, kind)
+    if "chosen_score" in pairs:
+        built |= {name: [float(score) for score in pairs[name]] for name in parts.SCORES}
+        features |= dict.fromkeys(parts.SCORES, datasets.Value("float64"))
+    for name in settings.SETTINGS:
+        if name in pairs:
+            built[name], features[name] = pairs[name], datasets.Value("string")
+    built = datasets.Dataset.from_dict(built, features=datasets.Features(features))
+    if beside is None:
         return built
-    kept = extras if len(rows) == len(extras) else extras.select(rows)
+    kept = beside if len(good) == len(beside) else beside.select(good)
     return datasets.concatenate_datasets([built, kept], axis=1)

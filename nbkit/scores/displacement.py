@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from nbkit.engine import response_states
 from nbkit.inputs import as_policy
-from nbkit.logprobs import tokenize
+from nbkit.logprobs import as_limit, not_finite, tokenize
 from nbkit.models import Policy
 
 
@@ -29,7 +29,7 @@ def ches(
 
     Args:
         policy: whose states.
-        pairs: Dataset with `id, prompt, chosen, rejected`.
+        pairs: as for `nbkit.response_logprobs`.
         normalized: H_w, H_l are means over the response tokens, not sums (their length-normalised
             variant), so that long responses do not come first by their length.
         max_length, path, budget, progress: see `nbkit.response_logprobs`.
@@ -38,7 +38,7 @@ def ches(
         Series "ches" indexed by pair id, in squared units of the last hidden states (those that
         predict the response tokens, after the final norm); `attrs["left_out"]`.
     """
-    policy = as_policy(policy)
+    policy, budget = as_policy(policy), as_limit(budget, "budget")
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     values = torch.zeros(len(token_pairs), dtype=torch.float64)
     with tqdm(
@@ -55,6 +55,9 @@ def ches(
                 sums /= own.bincount()[:, None]
             chosen, rejected = sums[::2], sums[1::2]
             values[sides[::2] // 2] = (chosen * rejected).sum(1) - (chosen * chosen).sum(1)
+            if not values[indices].isfinite().all():
+                first = next(i for i in indices if not values[i].isfinite())
+                raise not_finite(policy, f"pair {token_pairs[first].id!r}")
             bar.update(len(indices))
     index = pd.Index([p.id for p in token_pairs], name="id")
     scores = pd.Series(values.numpy(), index=index, name="ches")

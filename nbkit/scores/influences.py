@@ -21,7 +21,7 @@ from nbkit.derivatives.finite import logp_sums
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.reference import some
 from nbkit.inputs import as_policy
-from nbkit.logprobs import tokenize
+from nbkit.logprobs import as_limit, tokenize
 from nbkit.models import Policy
 from nbkit.scores.margins import dpo_loss, implicit_margin, positive
 from nbkit.select import middle
@@ -111,7 +111,7 @@ def influence_table(
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
-    policy, beta = as_policy(policy), positive(beta)
+    policy, beta, budget = as_policy(policy), positive(beta), as_limit(budget, "budget")
     if cache is not None:
         try_folder(cache)
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)

@@ -117,7 +117,7 @@ def self_play(
             id); default `highest`: the 40% with the most alignment potential.
         base: pairs to begin the base set with.
         k: responses sampled to each prompt.
-        sampling: `temperature, top_p, max_new_tokens`; default 0.8, 0.95, 128.
+        sampling: `temperature, top_p, max_new_tokens`; default 0.8, 0.95, `sample`'s.
         evolve_share: share of the prompts to evolve, most alignment potential first.
         weight: of the implicit margin in the alignment potential; 2.5 in the released code.
         longest_ratio: an evolved prompt longer or shorter than its parent by more than this factor

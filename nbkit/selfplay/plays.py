@@ -49,7 +49,7 @@ def compare_plays(
         folder: where the self-plays are kept, each in a folder of its own with its answers in the
             test. The same call after an interruption plays and asks only what is missing.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, 128.
+        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, `sample`'s.
         workers: processes that play at once (see `nbkit.workers`). With several, judges and
             functions of the self-plays must be importable: no lambdas, nothing from a notebook.
         progress: show a bar over the self-plays.

@@ -18,7 +18,7 @@ from nbkit.scores import alignment_potential, explicit_margin, length_normalized
 from nbkit.select import top
 from nbkit.tokens import answer_to, plain_text
 
-SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": 128}
+SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": None}
 PAIR = ["id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"]
 INSTRUCTION = (
     "Rewrite this task into another one of the same kind and about the same length, which asks for "
@@ -35,7 +35,7 @@ def answer(
     seed: int = 0,
     temperature: float = SAMPLING["temperature"],
     top_p: float = SAMPLING["top_p"],
-    max_new_tokens: int = SAMPLING["max_new_tokens"],
+    max_new_tokens: int | None = SAMPLING["max_new_tokens"],
     progress: bool = True,
 ) -> pd.DataFrame:
     """Sample `k` responses to each prompt and judge them.
