@@ -312,7 +312,7 @@ def test_the_limit_holds_for_held_out_and_edited_pairs_too(policy, pairs, prompt
     )  # fmt: skip
     assert row(result, "turned", 0).pairs == row(result, "full", 0).pairs == fits < 40
     table = nb.response_logprobs(policy, pairs, progress=False)
-    with pytest.raises(ValueError, match="reference table lacks 30 of the 30 pairs"):
+    with pytest.raises(ValueError, match="table 'reference' lacks 30 of 30 pairs"):
         nb.compare(policy, pairs, {}, prompts, world.reward, held_out=held_out, reference=table,
                    seeds=1, max_steps=1, sampling=HOW, progress=False, **TRAIN)  # fmt: skip
 
