@@ -124,8 +124,7 @@ def select(pairs, scores, seed) -> dict[str, list[str]]:
 
 def train(policy, pairs, halves, scores, size, seed) -> dict:
     """A DPO run on each half."""
-    reference = scores[[name for name in scores if name.endswith(("_logp", "_tokens"))]]
-    how = dict(reference=reference, seed=seed, progress=watched(), **world.DPO[size])
+    how = dict(reference=scores, seed=seed, progress=watched(), **world.DPO[size])
     return {name: nb.train_dpo(policy, pairs, ids, **how) for name, ids in halves.items()}
 
 
@@ -221,11 +220,11 @@ def tell_luck(rows) -> None:
     say("6 Luck?", f"One seed proves nothing: other pairs, or another order of training, move the "
         f"win rate too. Selected minus random was {gains.iloc[0]:+.3f} above; over {len(gains)} "
         f"seeds it is {value:+.3f} on average, 95% interval [{low:+.3f}, {high:+.3f}]. That "
-        f"{verdict}.\n")  # fmt: skip
+        f"{verdict}.")  # fmt: skip
     print()
 
 
 def draw(axes, pairs, scores, rows) -> None:
     flipped = pd.Series(pairs["flipped"], index=pairs["id"], name="wrong label")
     nb.plots.margin_plane(scores["explicit"], scores["implicit"], 1.0, 0.5, axes[0], flipped)
-    nb.plots.comparison(rows, axes[1])
+    nb.plots.comparison(rows, axes[1]).set_title("Was it the selection?")
