@@ -42,30 +42,32 @@ def tour(figure: str | Path = FIGURE) -> None:
     logging.disable_progress_bar()  # transformers' own; ours tell what they are about
     torch.set_num_threads(1)  # models this small lose more to a second thread than they gain
     size = p.pick(quick="small", full="medium")
+    watched = sys.stderr.isatty()  # does somebody look at progress bars?
     print("nbkit tour: which preference pairs should a language model be trained on?")
     print("Everything is in the package: no network and no GPU are needed. About a minute.\n")
 
     pairs = world.pairs(p.pairs, seed=0)
     tell_load(pairs)
     policy = nb.load_policy(f"world/{size}")
-    scores = score(policy, pairs)
+    scores = score(policy, pairs, watched)
     tell_score(policy, pairs, scores)
     halves = select(pairs, scores, seed=0)
     tell_select(pairs, halves)
-    runs = train(policy, pairs, halves, scores, size, seed=0)
+    runs = train(policy, pairs, halves, scores, size, 0, watched)
     tell_train(runs)
     prompts = world.prompts(p.prompts, seed=0)
-    before = nb.sample(policy, prompts, seed=1, progress=watched(), **ANSWERS)
-    judged = judge(runs, before, prompts)
+    before = nb.sample(policy, prompts, seed=1, progress=watched, **ANSWERS)
+    judged = judge(runs, before, prompts, watched)
     tell_judge(judged, before, prompts)
 
     rows = [won(judged, seed=0)]
     seeds = range(1, p.pick(quick=2, full=5))
-    for seed in tqdm(seeds, desc="more seeds", unit=" seeds", disable=not watched()):
+    for seed in tqdm(seeds, desc="more seeds", unit=" seeds", leave=False, disable=not watched):
         more = world.pairs(p.pairs, seed=seed)
-        scored = score(policy, more)
-        runs = train(policy, more, select(more, scored, seed), scored, size, seed)
-        rows.append(won(judge(runs, before, prompts), seed))
+        scored = score(policy, more, progress=False)
+        halves = select(more, scored, seed)
+        runs = train(policy, more, halves, scored, size, seed, progress=False)
+        rows.append(won(judge(runs, before, prompts, progress=False), seed))
     rows = pd.concat(rows, ignore_index=True)
     tell_luck(rows)
     figure.write_bytes(nb.plots.as_png(lambda axes: draw(axes, pairs, scores, rows), panels=2))
@@ -99,17 +101,12 @@ def writable(figure: str | Path) -> Path:
     return figure
 
 
-def watched() -> bool:
-    """Whether somebody looks at the progress bars."""
-    return sys.stderr.isatty()
-
-
 # --- the five steps -----------------------------------------------------------------------------
 
 
-def score(policy, pairs) -> pd.DataFrame:
+def score(policy, pairs, progress) -> pd.DataFrame:
     """The table of log-probs, with both margins and the alignment potential beside it."""
-    table = nb.response_logprobs(policy, pairs, progress=watched())
+    table = nb.response_logprobs(policy, pairs, progress=progress)
     explicit = nb.scores.explicit_margin(pairs)
     implicit = nb.scores.length_normalized_margin(table)
     potential = nb.scores.alignment_potential(explicit, implicit)
@@ -122,15 +119,15 @@ def select(pairs, scores, seed) -> dict[str, list[str]]:
     return dict(zip(HALVES, (keep, nb.select.random_like(keep, pairs, seed=seed))))
 
 
-def train(policy, pairs, halves, scores, size, seed) -> dict:
+def train(policy, pairs, halves, scores, size, seed, progress) -> dict:
     """A DPO run on each half."""
-    how = dict(reference=scores, seed=seed, progress=watched(), **world.DPO[size])
+    how = dict(reference=scores, seed=seed, progress=progress, **world.DPO[size])
     return {name: nb.train_dpo(policy, pairs, ids, **how) for name, ids in halves.items()}
 
 
-def judge(runs, before, prompts) -> dict:
+def judge(runs, before, prompts, progress) -> dict:
     """The win rate of each run against the answers of the model before training."""
-    how = dict(seed=2, progress=watched(), **ANSWERS)
+    how = dict(seed=2, progress=progress, **ANSWERS)
     return {
         name: nb.win_rate(run.policy, before, prompts, world.reward, **how)
         for name, run in runs.items()
@@ -148,7 +145,7 @@ def won(judged, seed) -> pd.DataFrame:
 
 def say(title: str, text: str) -> None:
     width = 9
-    lines = textwrap.wrap(text, 88 - width)
+    lines = textwrap.wrap(text, 88 - width, break_on_hyphens=False)
     print(f"{title:<{width}}" + f"\n{'':<{width}}".join(lines), flush=True)
 
 
