@@ -88,6 +88,16 @@ def test_an_old_figure_is_kept_until_the_new_one_is_there(tmp_path):
     assert writable(tmp_path / "new.png") and not (tmp_path / "new.png").exists()
 
 
+def test_a_disk_that_is_full_at_the_end_costs_the_figure_only(tmp_path, capsys, monkeypatch):
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    assert main(["tour", "--figure", str(tmp_path / "x.png")]) == 0
+    said = capsys.readouterr().out
+    assert "could not be written" in said and "No space left" in said and "nbkit lab" in said
+
+
 def test_control_c_is_quiet(capsys, monkeypatch, tmp_path):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt

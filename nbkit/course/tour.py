@@ -17,12 +17,11 @@ import nbkit as nb
 from nbkit import world
 from nbkit.course import CannotStart
 
-FIGURE = "nbkit_tour.png"
 HALVES = ("selected half", "random half")
 ANSWERS = dict(temperature=0.7, max_new_tokens=16)
 
 
-def tour(figure: str | Path = FIGURE) -> None:
+def tour(figure: str | Path) -> None:
     """Take the tour on the embedded world, print each step with its numbers, and draw the figure.
 
     Sizes are those of the profile (`NBKIT_PROFILE`): in full, under two minutes on two CPU cores.
@@ -70,9 +69,13 @@ def tour(figure: str | Path = FIGURE) -> None:
         rows.append(won(judge(runs, before, prompts, progress=False), seed))
     rows = pd.concat(rows, ignore_index=True)
     tell_luck(rows)
-    figure.write_bytes(nb.plots.as_png(lambda axes: draw(axes, pairs, scores, rows), panels=2))
+    picture = nb.plots.as_png(lambda axes: draw(axes, pairs, scores, rows), panels=2)
     print(f"Done in {time.perf_counter() - began:.0f} seconds. {p.note}".rstrip())
-    print(f"The figure: {figure}")
+    try:
+        figure.write_bytes(picture)
+        print(f"The figure: {figure}")
+    except OSError as error:  # the disk is full by now; what is told above stands
+        print(f"The figure could not be written to {figure}: {error.strerror}.")
     print(NEXT)
 
 
