@@ -36,7 +36,6 @@ SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")  # all is in tokenizer.json
-STOPS = tuple(f"tokenizer.ggml.{kind}_token_id" for kind in ("eos", "eot", "eom"))  # in GGUF
 SHOWN = 300  # characters of another library's error
 
 
@@ -445,6 +444,7 @@ def _load_gguf(name: str, file: Path, dtype, attn_implementation):
     with explained(name, str(file)), _read_once():
         config = AutoConfig.from_pretrained(file.parent, **where)
         config._attn_implementation = attn_implementation
+        config._name_or_path = ""  # the file's own title is no name on the hub
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
         with torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(config)
@@ -453,11 +453,18 @@ def _load_gguf(name: str, file: Path, dtype, attn_implementation):
             None, config=config, state_dict=tensors["tensors"], dtype=dtype,
             output_loading_info=True,
         )  # fmt: skip
-        fields = gguf.GGUFReader(str(file)).fields
-        stops = [int(fields[key].parts[-1][0]) for key in STOPS if key in fields]
+        ids = {
+            key.split(".")[-1].removesuffix("_token_id"): int(field.parts[-1][0])
+            for key, field in gguf.GGUFReader(str(file)).fields.items()
+            if key.startswith("tokenizer.ggml.") and key.endswith("_token_id")
+        }
     _refuse_incomplete(name, str(file), info)
-    if len(set(stops)) > 1:
-        model.generation_config.eos_token_id = sorted(set(stops))
+    for kind in ("bos", "eos"):  # some versions of transformers mix them up
+        if kind in ids:
+            setattr(tokenizer, f"{kind}_token", tokenizer.convert_ids_to_tokens(ids[kind]))
+    stops = {ids[kind] for kind in ("eos", "eot", "eom") if kind in ids}
+    if len(stops) > 1:
+        model.generation_config.eos_token_id = sorted(stops)
     return model, tokenizer
 
 
