@@ -390,7 +390,8 @@ def _put_adapter(name: str, source: str, folder: Path, config, base: PreTrainedM
     try:
         model = PeftModelForCausalLM(base, config)
         for tensor in get_peft_model_state_dict(model, save_embedding_layers=False).values():
-            tensor.fill_(torch.nan)  # what the file lacks stays so
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)  # what the file lacks stays so
         loaded = model.load_adapter(
             str(folder), "default", is_trainable=True, torch_device="cpu", key_mapping=mapping
         )
