@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from nbkit.inputs import as_ids
+from nbkit.intervals import check_confidence
+from nbkit.select import as_numbers
 
 
 def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:
     """Spearman's rank correlation of two scores over the pairs that both hold, with a bootstrap
     interval over pairs: Series `value, low, high, n`. 1: the same order; -1: reversed. Ties share
-    a rank, and infinite scores rank last. `confidence=None` leaves the interval out (NaN), which
-    is instant."""
+    a rank, and infinite scores rank last. A score that is the same for every pair has no ranks:
+    NaN, with a warning. `confidence=None` leaves the interval out (NaN), which is instant.
+
+    Raises:
+        TypeError: what is no Series of numbers.
+        ValueError: an id twice; fewer than 3 pairs in both.
+    """
+    if confidence is not None:
+        check_confidence(confidence)
+    a, b = as_numbers(a), as_numbers(b)
     both = pd.concat([a, b], axis=1, join="inner").dropna().to_numpy()
     if len(both) < 3:
         raise ValueError(
             f"The scores share {len(both)} pairs without NaN (of {len(a)} and {len(b)}); a rank "
             "correlation needs 3 or more. Are both indexed by pair id?"
         )
+
+    for name, values in zip((a.name, b.name), both.T):
+        if (values == values[0]).all():
+            warnings.warn(
+                f"{name or 'A score'} is the same for all {len(both)} pairs: there is no rank "
+                "correlation (NaN).",
+                stacklevel=2,
+            )
+            return pd.Series(dict(value=np.nan, low=np.nan, high=np.nan, n=len(both)))
 
     def spearman(x, y):
         return stats.spearmanr(x, y).statistic
@@ -45,7 +68,4 @@ def overlap(a, b) -> float:
 
 
 def _two_sets(a, b):
-    a, b = set(a), set(b)
-    if not a or not b:
-        raise ValueError(f"Cannot compare an empty selection: got {len(a)} and {len(b)} ids.")
-    return a, b
+    return set(as_ids(a, None, "the first selection")), set(as_ids(b, None, "the second selection"))

@@ -83,8 +83,8 @@ class LogprobCache:
         """Add a part. Several processes may write into one folder. Rows that cannot be written
         (there is a warning) go with the next part."""
         self.unwritten.append(rows[np.isfinite(rows).all(axis=1)])
-        part = pd.concat(self.unwritten)
-        if not len(part) or keep(part, self.folder / f"{uuid.uuid4().hex}.parquet"):
+        part, file = pd.concat(self.unwritten), self.folder / f"{uuid.uuid4().hex}.parquet"
+        if not len(part) or keep(part, file, self.folder.parent):
             self.unwritten = []
 
 
@@ -99,12 +99,13 @@ def keep_table(file: Path | None, make: Callable[..., pd.DataFrame], *args, **kw
     return table
 
 
-def keep(table: pd.DataFrame, file: Path) -> bool:
-    """Write a table; where that fails, say so and go on: whoever made it returns it."""
+def keep(table: pd.DataFrame, file: Path, folder: Path | None = None) -> bool:
+    """Write a table; where that fails, say so (of `folder`, default the file's own) and go on:
+    whoever made it returns it."""
     try:
         write_whole(table, file)
     except (OSError, pa.ArrowException) as error:
-        warn_unkept(file.parent, error)
+        warn_unkept(folder or file.parent, error)
         return False
     return True
 
@@ -197,7 +198,8 @@ def as_folder(folder, what: str = "cache") -> Path:
 
 
 def _checksum(table: pa.Table) -> bytes:
-    digest = hashlib.sha256(repr((table.column_names, table.schema.metadata[b"pandas"])).encode())
+    told = (table.schema.metadata or {}).get(b"pandas")  # how the columns make a data frame
+    digest = hashlib.sha256(repr((table.column_names, told)).encode())
     for column in table.columns:
         numbers = pa.types.is_primitive(column.type)
         digest.update(column.to_numpy().tobytes() if numbers else repr(column.to_pylist()).encode())

@@ -117,6 +117,7 @@ def compare(
     measures, length = measures or {}, training.get("max_length")
     how = {**SAMPLING, **(sampling or {})}
     _check(selections, budgets, in_order, judge, measures, how, training)
+    settings_in_effect(policy, **training)  # refuses what cannot be trained with
     chosen = _chosen(selections, pairs, reference)
 
     def fitting(some, what):

@@ -93,10 +93,10 @@ class _Differentiable(torch.autograd.Function):
             for rows in _row_tiles(hidden):
                 h, g = hidden[rows], grad[rows, None]
                 d_z = _product(h, w.T).sub_(logsumexp[rows]).exp_().mul_(-g)
-                # 1 - p of the target, before it is rounded: p may be nearly 1
-                inside = targets[rows, None] - column.start
-                own = ((inside >= 0) & (inside < len(w))) * g
-                d_z.scatter_add_(1, inside.clamp(0, len(w) - 1), own)
+                # the target's own part before d_z is rounded: 1 - p may be small beside p
+                place = targets[rows, None] - column.start
+                own = ((place >= 0) & (place < len(w))) * g
+                d_z.scatter_add_(1, place.clamp(0, len(w) - 1), own)
                 d_z = d_z.to(h.dtype)
                 d_hidden[rows] += _product(d_z, w)
                 if d_weight is not None:
@@ -130,7 +130,7 @@ def _product(a, b):
     """a @ b in float32, of factors in half precision too: accumulated in it, and not rounded."""
     if a.dtype not in HALF:
         return torch.mm(a, b).float()
-    if a.is_cuda and not torch.version.hip:
+    if a.is_cuda and not torch.version.hip and torch.cuda.get_device_capability(a.device) >= (8, 0):
         return torch.mm(a, b, out_dtype=torch.float32)
     return torch.mm(a.float(), b.float())
 
@@ -148,9 +148,9 @@ def _slices(length, step):
 
 
 def why_not_plain(model) -> str | None:
-    """None when the logits of `model` (a transformers causal LM) are exactly hidden @ weight.T;
-    else the reason why they are not. The last word has a measurement: scales and caps have too many
-    names to know them all."""
+    """None when the logits of `model` (a transformers causal LM, in eval mode) are exactly
+    hidden @ weight.T; else the reason why they are not. The last word has a measurement: scales and
+    caps have too many names to know them all."""
     head, config = model.get_output_embeddings(), model.config.get_text_config()
     if model.base_model is model:
         return "its backbone cannot be called without the head"

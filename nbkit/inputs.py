@@ -82,27 +82,30 @@ def as_pairs(pairs, what: str = "pairs") -> Dataset:
     return pairs
 
 
-def as_ids(ids, known: Iterable[str], what: str = "keep") -> list[str]:
-    """Ids of pairs as a list of text, each once and each among `known`.
+def as_ids(ids, known: Iterable[str] | None, what: str = "keep") -> list[str]:
+    """Ids of pairs as a list of text, each once and each among `known` (None: any).
 
     Raises:
         TypeError: a number, a text, or nothing that could be a list of ids.
         ValueError: no ids; an id that is not text, comes twice, or is not known.
     """
-    if isinstance(ids, (str, bytes, Real)) or not isinstance(ids, Iterable):
+    no_list = isinstance(ids, (str, bytes, Real, Mapping, pd.DataFrame))
+    if no_list or not isinstance(ids, Iterable):
         share = " A share or a number of pairs goes to `nb.select`, which returns such a list."
         raise TypeError(
             f"{what}={ids!r:.60}: expected a list of pair ids, such as `nb.select` returns."
             + (share if isinstance(ids, Real) else "")
         )
-    ids, known = list(ids), set(known)
+    ids = list(ids)
     if not ids:
-        raise ValueError(f"{what} is empty: there is no pair to work on. None stands for all.")
+        stands = "" if known is None else " None stands for all."
+        raise ValueError(f"{what} is empty: there is no pair to work on.{stands}")
     if other := [id_ for id_ in ids if not isinstance(id_, str)]:
         raise ValueError(
             f"{what}: ids are text, got {some(other)}. Take them from `pairs['id']`, after "
             "`nb.load_pairs`."
         )
+    known = set(ids if known is None else known)
     if unknown := [id_ for id_ in ids if id_ not in known]:
         raise ValueError(
             f"{len(unknown)} of the {len(ids)} ids to {what} are not in the pairs (first: "

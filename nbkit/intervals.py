@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from nbkit.inputs import some
 
 RESAMPLES = 2_000  # of a bootstrap
 
@@ -30,10 +35,16 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values, confidence: float = 0.95) -> Interval:
-    """Mean of the values and its percentile-bootstrap interval."""
-    values = np.asarray(values, float)
-    if len(values) == 0:
-        raise ValueError("The mean of no values is not defined: got an empty list.")
+    """Mean of the values and its percentile-bootstrap interval; one value has no interval:
+    (value, nan, nan). NaN among the values makes all three NaN, with a warning.
+
+    Raises:
+        TypeError: what is no list of numbers. ValueError: an empty one; confidence not in (0, 1).
+    """
+    values = _numbers(values, "values")
+    check_confidence(confidence)
+    if len(values) == 1 or np.isnan(values).any():
+        return Interval(float(values.mean()), float("nan"), float("nan"))
     draw, n = np.random.default_rng(0), len(values)
     means = [values[draw.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -42,10 +53,13 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
 
 def seed_interval(values, confidence: float = 0.95) -> Interval:
     """Mean over repeated runs (training seeds) and its Student-t interval. Unlike a bootstrap it
-    is honest for a handful of runs; one run has no interval: (value, nan, nan)."""
-    values = np.asarray(values, float)
-    if len(values) == 0:
-        raise ValueError("The mean of no runs is not defined: got an empty list.")
+    is honest for a handful of runs; one run has no interval: (value, nan, nan). NaN and errors as
+    in `mean_interval`."""
+    return _over_runs(_numbers(values, "runs"), confidence)
+
+
+def _over_runs(values: np.ndarray, confidence: float) -> Interval:
+    check_confidence(confidence)
     if len(values) == 1:
         return Interval(float(values[0]), float("nan"), float("nan"))
     reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
@@ -55,10 +69,14 @@ def seed_interval(values, confidence: float = 0.95) -> Interval:
 
 def correlation_interval(correlations, confidence: float = 0.95) -> Interval:
     """Mean of correlations, one from each data set or run, and its interval: `seed_interval` of
-    Fisher's z, so that neither leaves -1 to 1. Perfect correlations count as .999999."""
-    correlations = np.asarray(correlations, float).clip(-0.999999, 0.999999)
+    Fisher's z, so that neither leaves -1 to 1. Perfect correlations count as .999999. NaN and
+    errors as in `mean_interval`; ValueError for what lies outside -1 to 1."""
+    correlations = _numbers(correlations, "correlations")
+    if (outside := correlations[np.abs(correlations) > 1 + 1e-9]).size:
+        raise ValueError(f"A correlation lies between -1 and 1, got {outside[0]:g}.")
+    correlations = correlations.clip(-0.999999, 0.999999)
     return Interval(
-        *(float(x) for x in np.tanh(seed_interval(np.arctanh(correlations), confidence)))
+        *(float(x) for x in np.tanh(_over_runs(np.arctanh(correlations), confidence)))
     )
 
 
@@ -90,8 +108,13 @@ def paired_gain(values: pd.Series, baseline: pd.Series, confidence: float = 0.95
     order): what the runs share, such as their data and the order of training, cancels.
 
     Raises:
+        TypeError: no Series of numbers.
         ValueError: the two do not hold the same seeds once each, or lack a value.
     """
+    for runs in (values, baseline):
+        if not isinstance(runs, pd.Series):
+            raise TypeError(f"Expected a Series indexed by seed, got {type(runs).__name__}.")
+        _numbers(runs.dropna(), "runs", least=0)
     if values.index.has_duplicates or set(values.index) != set(baseline.index):
         raise ValueError(
             f"Runs are paired by seed: got seeds {list(values.index)} and {list(baseline.index)}; "
@@ -136,8 +159,14 @@ def parabola_peak(curves: pd.DataFrame, confidence: float = 0.95) -> Peak:
         which is narrow for a handful of them.
 
     Raises:
+        TypeError: no DataFrame of numbers.
         ValueError: fewer than three places, or a value is missing.
     """
+    if not isinstance(curves, pd.DataFrame):
+        raise TypeError(f"Expected a DataFrame [runs, places], got {type(curves).__name__}.")
+    check_confidence(confidence)
+    for values in (curves.columns, *(curves[place].dropna() for place in curves)):
+        _numbers(values, "places and heights", least=0)
     places = curves.columns.to_numpy(float)
     if len(places) < 3 or curves.isna().any(axis=None):
         raise ValueError(
@@ -163,3 +192,26 @@ def _highest(places, curves) -> np.ndarray:
     opens_down = a < 0
     vertex = -b / (2 * np.where(opens_down, a, -1.0))
     return np.where(opens_down, np.clip(vertex, low, high), better_end)
+
+
+def check_confidence(confidence) -> None:
+    """Raise ValueError unless this is a number between 0 and 1."""
+    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence!r}; expected a number between 0 and 1.")
+
+
+def _numbers(values, what: str, least: int = 1) -> np.ndarray:
+    """A list of numbers as floats, at least so many; NaN is warned of."""
+    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"Expected a list of {what} (numbers), got {type(values).__name__}.")
+    values = np.asarray(values).tolist() if hasattr(values, "__array__") else list(values)
+    if other := [value for value in values if not isinstance(value, (Real, np.bool_))]:
+        raise TypeError(f"Expected a list of {what} (numbers), got {some(other)} among them.")
+    if len(values) < least:
+        raise ValueError(f"The mean of no {what} is not defined: got an empty list.")
+    values = np.asarray(values, float)
+    if missing := int(np.isnan(values).sum()):
+        warnings.warn(
+            f"{missing} of {len(values)} {what} are NaN, and with them their mean.", stacklevel=3
+        )
+    return values

@@ -68,12 +68,14 @@ def response_logprobs(
         ValueError: no pairs; an id twice; a tokenizer that does not fit; a chat template that
             refuses a pair; a path that the model cannot take; a model that computes no numbers
             (NaN weights, overflow in float16). What was scored before stays in the cache.
+        OSError: nothing can be kept in `cache`. Found before anything is scored.
     """
     policy, budget = as_policy(policy), as_limit(budget, "budget")
     token_pairs, left_out = tokenize(policy, pairs, max_length)
     table = logprob_table(
-        policy, token_pairs, path=path, budget=budget, cache=cache, progress=progress
-    )
+        policy, token_pairs, path=path, budget=budget, cache=cache, try_cache=True,
+        progress=progress,
+    )  # fmt: skip
     table.attrs.update(policy=policy.name, dtype=str(policy.dtype), left_out=left_out)
     return table
 
@@ -85,13 +87,16 @@ def logprob_table(
     path: str = "auto",
     budget: int | None = None,
     cache: str | Path | None = None,
+    try_cache: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The table of `response_logprobs`, for pairs that are token ids already (`tokenize`)."""
+    """The table of `response_logprobs`, for pairs that are token ids already (`tokenize`). With
+    `try_cache` a cache that cannot be written is refused, if there is anything to score; without,
+    as one pass among others, it is a warning and the pass goes on."""
     store = LogprobCache(cache, policy) if cache is not None else None
     sums = _Sums(policy, token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
-    if cache is not None and len(todo):
+    if store and try_cache and len(todo):
         try_folder(cache)
     try:
         with tqdm(

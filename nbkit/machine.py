@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib import metadata, resources
 
 import psutil
-import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -51,6 +50,20 @@ class Readiness:
             return f"NOT READY: {failed} of {len(self.lines)} checks failed; see the remedies."
         return "READY: nothing here stops the course."
 
+    @property
+    def summary(self) -> str:
+        """The check in one line: the first failure with its remedy, or the names of the notes."""
+        failed = [line for line in self.lines if line.status == "FAIL"]
+        noted = [line.what for line in self.lines if line.status == "NOTE"]
+        if failed:
+            first, *more = failed
+            others = f" ({len(more)} more; nb.readiness() lists them)" if more else ""
+            return f"NOT READY: {first.what}: {first.found} -> {first.remedy}{others}"
+        if noted:
+            count = f"{len(noted)} note{'s' if len(noted) > 1 else ''}"
+            return f"READY, with {count} (nb.readiness() explains): {', '.join(noted)}"
+        return "READY"
+
     def __repr__(self) -> str:
         width = max(len(line.what) for line in self.lines)
         rows = []
@@ -77,7 +90,10 @@ def readiness() -> Readiness:
 
     Takes about a second, most of it to measure the speed of a matrix product.
     """
-    lines = [*_versions(), _device(), _memory(), _disk(), _hub(), _world(), _speed()]
+    device = _device()
+    lines = [*_versions(), device, _memory(), _disk(), _hub(), _world()]
+    if device.status != "FAIL":
+        lines.append(_speed())
     return Readiness(tuple(lines))
 
 
@@ -86,18 +102,26 @@ def _text(value: str) -> str:
 
 
 def _versions() -> list[Line]:
-    """Python and every dependency against the windows that pyproject.toml declares."""
+    """Python and every dependency against the windows that pyproject.toml declares. What only an
+    extra needs is told when it is there in another version."""
     try:
-        window = metadata.metadata("nbkit")["Requires-Python"]
+        about = metadata.metadata("nbkit")
         declared = metadata.requires("nbkit") or []
     except metadata.PackageNotFoundError:
         return [Line("nbkit", "FAIL", "not installed in this Python", REINSTALL)]
+    extras = about.get_all("Provides-Extra") or []
     python = platform.python_version()
-    lines = [_version_line("python", python, SpecifierSet(window))]
+    lines = [_version_line("python", python, SpecifierSet(about["Requires-Python"]))]
     for requirement in map(Requirement, declared):
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            installed = _installed(requirement.name)
-            lines.append(_version_line(requirement.name, installed, requirement.specifier))
+        name, marker = requirement.name, requirement.marker
+        line = _version_line(name, _installed(name), requirement.specifier)
+        if marker is None or marker.evaluate({"extra": ""}):
+            lines.append(line)
+        elif line.status == "FAIL" and _installed(name) is not None:
+            for extra in extras:
+                if marker.evaluate({"extra": extra}):
+                    remedy = f'only for this extra; run: pip install -e ".[{extra}]"'
+                    lines.append(Line(f"{name} [{extra}]", "NOTE", line.found, remedy))
     return lines
 
 
@@ -121,6 +145,11 @@ def _version_line(name: str, installed: str | None, window: SpecifierSet) -> Lin
 
 
 def _device() -> Line:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a library that torch loads is missing
+        reason = str(error).partition("\n")[0]
+        return Line("device", "FAIL", f"torch cannot be imported: {reason}", REINSTALL)
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
@@ -200,6 +229,8 @@ def _flops_per_second(size: int = 1024, repeats: int = 10) -> float:
 
     The best, because other programs on the machine only ever make a product slower.
     """
+    import torch
+
     cuda = torch.cuda.is_available()
     a = torch.ones(size, size, device="cuda" if cuda else "cpu")
     seconds = []

@@ -129,15 +129,24 @@ def packed_states(model, row: PackedRow, *, backbone=None, fused: bool = True, *
 @contextlib.contextmanager
 def packed_attention(model, row: PackedRow, fused: bool = True):
     """Inside the block, `model` (a transformers model) attends as `row` is packed."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = ATTENTION
     _current.row, _current.layout, _current.fused = row, None, fused
     try:
-        with contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
-            yield
+        with attention(model, ATTENTION):
+            with contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
+                yield
+    finally:
+        _current.row = _current.layout = None
+
+
+@contextlib.contextmanager
+def attention(model, name: str):
+    """Inside the block, `model` takes the attention that transformers knows by this name."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
     finally:
         model.config._attn_implementation = before
-        _current.row = _current.layout = None
 
 
 def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwargs):

@@ -1,7 +1,8 @@
 """Selections: ordered lists of pair ids, made from scores.
 
-A score is a pandas Series indexed by pair id; `keep` is a share (a float in (0, 1]) or a count
-(an int). Pairs whose score is NaN are never selected. Ties are broken by `ties`, another score,
+A score is a pandas Series of numbers indexed by pair id; `keep` is a share (a float in (0, 1]) or a
+count (an int): 1.0 keeps all pairs, 1 keeps one. Pairs whose score is NaN are never selected,
+infinite ones are ranked like any other. Ties are broken by `ties`, another score,
 and then by id, so that a selection does not depend on the order of the data set. A score with many
 ties, such as a learned step of which half is infinite, needs `ties`: cut by id, two selections that
 have nothing in common look alike. The first id of a selection is the one that fits it
@@ -11,9 +12,12 @@ best: `order="given"` in `nbkit.train_dpo` trains in that order.
 from __future__ import annotations
 
 import random
-from numbers import Integral
+from numbers import Integral, Real
 
+import numpy as np
 import pandas as pd
+
+from nbkit.inputs import as_count, as_ids, some
 
 
 def easiest(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:
@@ -39,7 +43,8 @@ def middle(scores: pd.Series, low: float, high: float) -> list[str]:
     Raises:
         ValueError: not 0 <= low < high <= 1, or no pair lies in the band.
     """
-    if not 0 <= low < high <= 1:
+    shares = all(isinstance(end, Real) and not isinstance(end, bool) for end in (low, high))
+    if not shares or not 0 <= low < high <= 1:
         raise ValueError(f"low={low!r}, high={high!r}; expected shares, 0 <= low < high <= 1.")
     ranked = _ranked(scores, ascending=True)
     band = ranked.index[round(low * len(ranked)) : round(high * len(ranked))].tolist()
@@ -60,9 +65,8 @@ def central(*scores: pd.Series, keep: float | int) -> list[str]:
     """
     if not scores:
         raise ValueError("Expected one score or more, got none.")
-    for some in scores:
-        check_scores(some)
-    known = pd.concat([some.rename(None) for some in scores], axis=1, join="inner").dropna()
+    known = [as_scores(score).rename(None) for score in scores]
+    known = pd.concat(known, axis=1, join="inner").dropna()
     ranks = known.sort_index().rank(method="first")  # ties by id, as everywhere here
     off_centre = (ranks - (len(ranks) + 1) / 2).abs().max(axis=1)
     return easiest(off_centre, keep)
@@ -76,6 +80,7 @@ def both(*selections: list[str]) -> list[str]:
     """
     if len(selections) < 2:
         raise ValueError(f"Expected two selections or more, got {len(selections)}.")
+    selections = [as_ids(ids, None, f"selection {n}") for n, ids in enumerate(selections, start=1)]
     shared = set(selections[0]).intersection(*selections[1:])
     if not shared:
         sizes = ", ".join(str(len(selection)) for selection in selections)
@@ -84,12 +89,26 @@ def both(*selections: list[str]) -> list[str]:
 
 
 def random_like(selection: list[str], pairs, seed: int = 0) -> list[str]:
-    """As many pairs as `selection` has, drawn at random from all ids (of `pairs`, a Series, or a
-    list): the control that every selection is compared with."""
-    ids = sorted(_ids(pairs))  # of a Series the scored ones
+    """As many pairs as `selection` has, drawn at random: the control that every selection is
+    compared with.
+
+    Args:
+        selection: ids.
+        pairs: what to draw from. A log-prob table, or a score: the pairs that it holds without
+            NaN, so that those left out (too long, say) are not drawn; give this where training
+            would pass them over, too, or the control ends up smaller than the selection. Or pairs
+            (a Dataset or a DataFrame with `id`), or a list of ids: all of them.
+        seed: of the draw.
+
+    Raises:
+        TypeError, ValueError: no ids to draw from, one of them twice, or fewer than wanted.
+    """
+    if isinstance(selection, str) or not hasattr(selection, "__len__"):
+        raise TypeError(f"selection={selection!r:.60}: expected a list of pair ids.")
+    ids = sorted(as_ids(_ids(pairs), None, "pairs"))
     if len(selection) > len(ids):
         raise ValueError(f"Cannot draw {len(selection)} pairs from {len(ids)}.")
-    return random.Random(seed).sample(ids, len(selection))
+    return random.Random(as_count(seed, "seed", least=0)).sample(ids, len(selection))
 
 
 def random_matched(
@@ -106,17 +125,20 @@ def random_matched(
         seed: of the draw.
 
     Raises:
-        ValueError: a selected pair has no length.
+        TypeError, ValueError: what is no list of ids, no lengths or no count; a selected pair
+            that has no length.
     """
-    unknown = [id_ for id_ in selection if id_ not in lengths.index or pd.isna(lengths[id_])]
+    selection = as_ids(selection, None, "selection")
+    bins, seed = as_count(bins, "bins"), as_count(seed, "seed", least=0)
+    known = as_scores(lengths, "lengths").dropna().sort_index()
+    unknown = [id_ for id_ in selection if id_ not in known.index]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of the {len(selection)} selected pairs have no length (first: "
             f"{unknown[0]!r}). Lengths are a Series indexed by pair id, one for every pair."
         )
-    known = lengths.dropna().sort_index()
     bin_of = pd.cut(known.rank(), bins, labels=False)  # equal lengths share a rank, so a bin
-    wanted = bin_of[list(selection)].value_counts()
+    wanted = bin_of[selection].value_counts()
     rng = random.Random(seed)
     drawn = [
         id_
@@ -127,10 +149,82 @@ def random_matched(
     return drawn
 
 
-def _ids(pairs) -> list[str]:
-    if isinstance(pairs, (pd.Series, pd.DataFrame)):
-        return list(pairs.dropna().index)
-    return list(pairs["id"]) if hasattr(pairs, "column_names") else list(pairs)
+def as_scores(scores, what: str | None = None) -> pd.Series:
+    """Scores as floats by pair id: a Series whose ids are text, each once. NaN stays, and infinite
+    scores do; numbers of any real kind (bool, nullable, Python's) are converted.
+
+    Args:
+        what: it is called in messages; None: the name of the Series.
+
+    Raises:
+        TypeError: no Series, or a score that is no real number (text, complex, a time).
+        ValueError: ids that are not text, or twice.
+    """
+    scores = as_numbers(scores, what)
+    check_texts(scores.index, what or str(scores.name or "The score"))
+    return scores
+
+
+def as_numbers(values, what: str | None = None) -> pd.Series:
+    """A Series of any index, each entry once, as floats; errors as of `as_scores`."""
+    if not isinstance(values, pd.Series):
+        column = " Take one of its columns." if isinstance(values, pd.DataFrame) else ""
+        raise TypeError(
+            f"Expected {what or 'scores'} as a pandas Series indexed by pair id, got "
+            f"{type(values).__name__}.{column}"
+        )
+    what = what or str(values.name or "The score")
+    check_each_once(values.index, what)
+    if pd.api.types.is_any_real_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        floats = values.to_numpy(float, na_value=np.nan)
+    else:
+        floats = [_float(value) for value in values]
+        if None in floats:
+            first = floats.index(None)
+            raise TypeError(
+                f"{what} of pair {values.index[first]!r} is {values.iloc[first]!r:.60}; expected "
+                "numbers. Where numbers are written as text, `scores.astype(float)` makes numbers "
+                "of them."
+            )
+    return pd.Series(floats, values.index, float, values.name)
+
+
+def check_each_once(ids: pd.Index, what: str) -> None:
+    """Raise ValueError if an id occurs twice."""
+    if ids.has_duplicates:
+        id_ = ids[ids.duplicated()][0]
+        raise ValueError(
+            f"{what} holds pair {id_!r} more than once; expected each once. Of two tables in one, "
+            "`table[~table.index.duplicated()]` keeps the first row of each pair."
+        )
+
+
+def check_texts(ids: pd.Index, what: str) -> None:
+    """Raise ValueError unless all ids are text."""
+    if isinstance(ids.dtype, pd.StringDtype) and not ids.hasnans:  # without a look at each
+        return
+    if other := [id_ for id_ in ids if not isinstance(id_, str)]:
+        raise ValueError(
+            f"{what}: ids are text, got {some(other)}. Index it by `pairs['id']`, after "
+            "`nb.load_pairs`."
+        )
+
+
+def _float(value) -> float | None:
+    if isinstance(value, Real):
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return np.nan if pd.api.types.is_scalar(value) and pd.isna(value) else None
+
+
+def _ids(pairs):
+    if isinstance(pairs, pd.Series):
+        return as_scores(pairs).dropna().index
+    if isinstance(pairs, pd.DataFrame):
+        return pairs["id"] if "id" in pairs else pairs.dropna().index
+    return pairs["id"] if hasattr(pairs, "column_names") else pairs
 
 
 def _first(scores, keep, ties, ascending):
@@ -139,10 +233,10 @@ def _first(scores, keep, ties, ascending):
 
 
 def _ranked(scores, ascending, ties=None):
-    check_scores(scores)
-    frame = scores.dropna().sort_index().to_frame("score")  # in id order: the sort is stable
+    # in id order: the sort is stable
+    frame = as_scores(scores).dropna().sort_index().to_frame("score")
     if ties is not None:
-        check_scores(ties)
+        ties = as_scores(ties, "ties")
         if absent := [id_ for id_ in frame.index if id_ not in ties.index]:
             raise ValueError(
                 f"ties lacks {len(absent)} of the scored pairs (first: {absent[0]!r})."
@@ -151,28 +245,19 @@ def _ranked(scores, ascending, ties=None):
     return frame.sort_values(list(frame), ascending=ascending, kind="stable")
 
 
-def check_scores(scores) -> None:
-    """Raise TypeError or ValueError unless these are scores: a Series with each pair id once."""
-    if not isinstance(scores, pd.Series):
-        raise TypeError(
-            f"Expected scores as a pandas Series indexed by pair id, got {type(scores).__name__}."
-        )
-    if scores.index.has_duplicates:
-        id_ = scores.index[scores.index.duplicated()][0]
-        raise ValueError(f"The scores hold pair {id_!r} more than once; expected each id once.")
-
-
 def _count(keep, available: int) -> int:
     if available == 0:
         raise ValueError(
             "There is no pair to select: every score is NaN, or the scores have no pair in common."
         )
-    if isinstance(keep, Integral) and not isinstance(keep, bool):
-        keep = int(keep)  # NumPy's, too
-    if isinstance(keep, bool) or not isinstance(keep, (int, float)):
-        raise TypeError(f"keep={keep!r}; expected a share such as 0.5 or a count such as 800.")
-    if isinstance(keep, float) and not 0 < keep <= 1:
+    if isinstance(keep, bool) or not isinstance(keep, Real):
+        raise TypeError(f"keep={keep!r:.60}; expected a share such as 0.5 or a count such as 800.")
+    if isinstance(keep, Integral):
+        if not 0 < keep <= available:
+            raise ValueError(
+                f"keep={keep}; as a count it must lie in 1..{available} (scored pairs)."
+            )
+        return int(keep)
+    if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}; as a share (float) it must lie in (0, 1].")
-    if isinstance(keep, int) and not 0 < keep <= available:
-        raise ValueError(f"keep={keep}; as a count it must lie in 1..{available} (scored pairs).")
-    return keep if isinstance(keep, int) else max(1, round(keep * available))
+    return max(1, round(float(keep) * available))

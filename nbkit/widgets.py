@@ -4,19 +4,25 @@ Every picture stands in the notebooks without a widget too, so that nothing is l
 cannot run one. Texts of pairs come from data that others wrote: all are escaped.
 """
 
+import warnings
 from base64 import b64encode
 from html import escape
 
 import ipywidgets
 import pandas as pd
+from datasets import Dataset
 
 from nbkit import plots
+from nbkit.inputs import as_count, as_pairs
 from nbkit.plots.bands import in_both, on_common_pairs, percentiles
+from nbkit.plots.common import known_scores
 from nbkit.scores import alignment_potential
-from nbkit.select import check_scores, easiest, top
+from nbkit.scores.margins import common_pairs
+from nbkit.select import check_each_once, check_texts, easiest, top
 
 STEP = 0.05  # of the share kept
 LONGEST = 400  # characters of one text in the table
+NAME = 40  # characters of a score's name beside its slider
 HEAVIEST = 4.0  # weight of the implicit margin
 
 TABLE = "border-collapse:collapse;margin-top:0.5em;"
@@ -39,7 +45,7 @@ def share_slider(
     ----------
     scores
         Series by pair id; lower means easier. Pairs without a score (NaN) are neither kept nor
-        dropped.
+        dropped; they are warned of.
     pairs
         Dataset with `id` and the columns in `show`; it holds every scored pair. Conversational
         columns are shown as text, with the roles where there is more than one message.
@@ -53,24 +59,21 @@ def share_slider(
     Raises
     ------
     TypeError, ValueError
-        For what `kept_and_dropped` refuses, a scored id that is not in `pairs`, a column of
-        `show` that is missing, and `rows` that is no count.
+        For what `kept_and_dropped` refuses, ids that occur twice, a scored id that is not in
+        `pairs`, a column of `show` that is missing, and `rows` that is no count.
     """
-    show = [show] if isinstance(show, str) else list(show)
-    _check(scores, pairs, show, rows)
+    scores = known_scores(scores)  # said once, not at every move
     ranked = easiest(scores, 1.0)
-    row_of = _row_of(pairs, ranked)
-    slider = ipywidgets.FloatSlider(
+    pairs, row_of, show, rows = _pairs_to_show(pairs, ranked, show, rows)
+    slider = _slider(
+        ipywidgets.FloatSlider,
+        "share of pairs kept (τ)",
+        "Share of pairs kept, easiest first. The arrow keys move it by 5%.",
         value=0.5,
         min=STEP,
         max=1.0,
         step=STEP,
         readout_format=".0%",
-        description="share of pairs kept (τ)",
-        tooltip="Share of pairs kept, easiest first. The arrow keys move it by 5%.",
-        continuous_update=False,
-        style={"description_width": "initial"},
-        layout={"width": "min(100%, 36em)"},
     )
     picture, table = ipywidgets.HTML(), ipywidgets.HTML()
     facts = [(str(scores.name or "score"), scores), *_marked(marks)]
@@ -118,34 +121,34 @@ def weight_slider(
         For what `margin_plane` refuses, a scored id that is not in `pairs`, a column of `show`
         that is missing, and `rows` that is no count.
     """
-    show = [show] if isinstance(show, str) else list(show)
-    for margin in (explicit, implicit):
-        _check(margin, pairs, show, rows)
+    explicit, implicit, _ = common_pairs(explicit, implicit, where=None)
     by_judge = alignment_potential(explicit, implicit, 0.0)
     first = top(by_judge, keep)
-    row_of = _row_of(pairs, by_judge.dropna().index)
-    slider = ipywidgets.FloatSlider(
+    pairs, row_of, show, rows = _pairs_to_show(pairs, by_judge.dropna().index, show, rows)
+    slider = _slider(
+        ipywidgets.FloatSlider,
+        "weight of the implicit margin (w)",
+        "Price of a decided policy. The arrow keys move it by 0.25.",
         value=1.0,
         min=0.0,
         max=HEAVIEST,
         step=0.25,
-        description="weight of the implicit margin (w)",
-        tooltip="Price of a decided policy. The arrow keys move it by 0.25.",
-        continuous_update=False,
-        style={"description_width": "initial"},
-        layout={"width": "min(100%, 36em)"},
     )
     picture, table = ipywidgets.HTML(), ipywidgets.HTML()
     facts = [("explicit", explicit), ("implicit", implicit), *_marked(marks)]
 
     def redraw(change=None):
         weight = slider.value
-        kept = top(alignment_potential(explicit, implicit, weight), keep)
-        come = [id_ for id_ in kept if id_ not in set(first)]
-        gone = [id_ for id_ in first if id_ not in set(kept)]
-        png = plots.as_png(
-            lambda axes: plots.margin_plane(explicit, implicit, weight, keep, axes[0], marks)
-        )
+        with warnings.catch_warnings():
+            if change is not None:  # said when the slider was made
+                warnings.simplefilter("ignore")
+            kept = top(alignment_potential(explicit, implicit, weight), keep)
+            png = plots.as_png(
+                lambda axes: plots.margin_plane(explicit, implicit, weight, keep, axes[0], marks)
+            )
+        before, now = set(first), set(kept)
+        come = [id_ for id_ in kept if id_ not in before]
+        gone = [id_ for id_ in first if id_ not in now]
         words = f"The two margins of each pair, with w = {weight:g}: {len(kept)} pairs kept."
         picture.value = _image(png, words)
         found = [(id_, "in", pairs[row_of[id_]]) for id_ in come[:rows]]
@@ -190,11 +193,8 @@ def band_sliders(
         For what `band_plane` refuses, a scored id that is not in `pairs`, a column of `show` that
         is missing, and `rows` that is no count.
     """
-    show = [show] if isinstance(show, str) else list(show)
-    for scores in (a, b):
-        _check(scores, pairs, show, rows)
     a, b = on_common_pairs(a, b)
-    row_of = _row_of(pairs, a.index)
+    pairs, row_of, show, rows = _pairs_to_show(pairs, a.index, show, rows)
     in_both(a, b, (low, high), (low, high))  # refuses what is no band, in words
     names = [str(scores.name or word) for scores, word in ((a, "first"), (b, "second"))]
     sliders = [_band_slider(name, low, high) for name in names]
@@ -234,17 +234,29 @@ def band_sliders(
 
 
 def _band_slider(name: str, low: float, high: float) -> ipywidgets.FloatRangeSlider:
-    return ipywidgets.FloatRangeSlider(
+    return _slider(
+        ipywidgets.FloatRangeSlider,
+        f"percentiles of {name if len(name) <= NAME else name[: NAME - 1] + '…'} kept",
+        "Lower and upper end of the band. The arrow keys move an end by 5%.",
         value=(low, high),
         min=0.0,
         max=1.0,
         step=STEP,
         readout_format=".0%",
-        description=f"percentiles of {name} kept",
-        tooltip="Lower and upper end of the band. The arrow keys move an end by 5%.",
+        layout={"width": "min(100%, 42em)"},
+    )
+
+
+def _slider(kind, description: str, hint: str, layout=None, **values):
+    """A slider that moves what it steers when it is let go. Its hint is a `tooltip`, which
+    ipywidgets 7 calls `description_tooltip`."""
+    values["tooltip" if kind.has_trait(kind, "tooltip") else "description_tooltip"] = hint
+    return kind(
+        description=description,
         continuous_update=False,
         style={"description_width": "initial"},
-        layout={"width": "min(100%, 42em)"},
+        layout=layout or {"width": "min(100%, 36em)"},
+        **values,
     )
 
 
@@ -254,30 +266,29 @@ def _off_centre(places, bands) -> pd.Series:
     return pd.concat(aside, axis=1).max(axis=1)
 
 
-def _check(scores, pairs, show, rows) -> None:
-    check_scores(scores)
-    if not hasattr(pairs, "column_names"):
-        raise TypeError(f"Expected pairs as a datasets.Dataset, got {type(pairs).__name__}.")
+def _pairs_to_show(pairs, ids, show, rows: int) -> tuple:
+    """Pairs that hold all the scored ids and the columns to show; id -> row; the columns; rows."""
+    show = [show] if isinstance(show, str) else list(show)
+    rows = as_count(rows, "rows")
+    if not isinstance(pairs, Dataset):
+        pairs = as_pairs(pairs)
     missing = [name for name in ("id", *show) if name not in pairs.column_names]
     if missing:
         raise ValueError(
             f"Columns {missing} are missing in the pairs. Came: {pairs.column_names}; expected "
             f"'id' and those to show: {show}."
         )
-    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-        raise ValueError(f"rows={rows!r}; expected a count of 1 or more pairs to show.")
-
-
-def _row_of(pairs, ids) -> dict:
-    """Id -> row, of pairs that hold all the scored ids."""
-    row_of = {pair_id: row for row, pair_id in enumerate(pairs["id"])}
+    own = pd.Index(pairs["id"][:])
+    check_each_once(own, "pairs")
+    check_texts(own, "pairs")
+    row_of = {pair_id: row for row, pair_id in enumerate(own)}
     unknown = [pair_id for pair_id in ids if pair_id not in row_of]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(ids)} scored pairs are not in `pairs`: {unknown[:3]}. "
             "Pass the pairs that were scored."
         )
-    return row_of
+    return pairs, row_of, show, rows
 
 
 def _marked(marks) -> list:
@@ -322,13 +333,17 @@ def _table(found, caption: str, facts: list, show) -> str:
 
 
 def _readable(value) -> str:
-    """A text as it is; messages one below the other, with their roles if there are several."""
-    if isinstance(value, list):
-        several = len(value) > 1
-        said = [f"{turn['role']}: {turn['content']}" if several else turn["content"]
-                for turn in value]
-        return "\n".join(str(text) for text in said)
-    return str(value)
+    """A text as it is; messages, or the entries of any list, one below the other; messages with
+    their roles if there are several."""
+    if not isinstance(value, list):
+        return str(value)
+    return "\n".join(_entry(entry, len(value) > 1) for entry in value)
+
+
+def _entry(entry, with_role: bool) -> str:
+    if not (isinstance(entry, dict) and "role" in entry and "content" in entry):
+        return str(entry)
+    return f"{entry['role']}: {entry['content']}" if with_role else str(entry["content"])
 
 
 def _text(text: str) -> str:

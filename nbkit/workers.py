@@ -142,7 +142,7 @@ def _check_sendable(argument, workers):
     if not isinstance(argument, partial):
         check_workers(argument, workers)
         return
-    _check_importable(argument.func)
+    _check_importable(argument)
     for inner in (*argument.args, *argument.keywords.values()):
         _check_sendable(inner, workers)
 

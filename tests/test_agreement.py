@@ -31,5 +31,27 @@ def test_a_quick_correlation_has_no_interval_and_infinite_scores_rank_last():
 def test_set_agreement():
     assert nb.jaccard(["a", "b"], ["b", "c"]) == pytest.approx(1 / 3)
     assert nb.overlap(["a", "b"], ["b", "c", "d"]) == pytest.approx(1 / 2)
-    with pytest.raises(ValueError, match="empty selection: got 0 and 1"):
+    with pytest.raises(ValueError, match="the first selection is empty"):
         nb.jaccard([], ["a"])
+
+
+def test_what_has_no_ranks_is_refused_or_told():
+    a = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="loss")
+    with pytest.warns(UserWarning, match="loss is the same for all 4 pairs") as said:
+        result = nb.rank_correlation(a * 0, a)
+    assert len(said) == 1 and result[["value", "low", "high"]].isna().all() and result.n == 4
+    with pytest.raises(TypeError, match="loss of pair 'a' is '1.0'; expected numbers"):
+        nb.rank_correlation(a, a.astype(str))
+    with pytest.raises(TypeError, match="pandas Series indexed by pair id, got list"):
+        nb.rank_correlation(a, [1, 2, 3, 4])
+    with pytest.raises(ValueError, match="loss holds pair 'a' more than once"):
+        nb.rank_correlation(pd.concat([a, a]), a)
+    for confidence in (95, 0, 1, "0.9", float("nan")):
+        with pytest.raises(ValueError, match="confidence=.*; expected a number between 0 and 1"):
+            nb.rank_correlation(a, a, confidence=confidence)
+
+
+def test_selections_are_lists_of_ids():
+    for wrong in ("ab", 0.5, {"a": 1}, [0, 1], ["a", "a"]):
+        with pytest.raises((TypeError, ValueError), match="^.?the second selection"):
+            nb.overlap(["a"], wrong)

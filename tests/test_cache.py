@@ -18,6 +18,7 @@ from peft.helpers import rescale_adapter_scale
 
 from nbkit import logprobs
 from nbkit.cache import LogprobCache, hash_content, hash_pair, hash_weights, write_whole
+from nbkit.engine import score_tokens
 from nbkit.logprobs import response_logprobs
 from nbkit.models import Policy, add_lora, load_policy
 from nbkit.tokens import TokenPair, tokenize_pairs
@@ -202,12 +203,18 @@ def interrupt_at(policy, number):
     policy.model.model.layers[0].register_forward_pre_hook(count)
 
 
+def probes_of(path):
+    """Small passes of its own that a path starts with."""
+    policy = tiny.policy()
+    passes = forward_passes(policy)
+    list(score_tokens(policy, tiny.token_pairs((5, 4, 3)), path=path, budget=1))
+    return len(passes) - 1
+
+
 @pytest.mark.parametrize("path", ["packed", "padded"])
 def test_an_interrupted_run_keeps_what_was_finished_and_resumes(tmp_path, pairs, counted, path):
-    """The packed path starts with three small passes of its own, the padded one with one."""
-    probes = {"packed": 3, "padded": 1}[path]
     policy = tiny.policy()
-    interrupt_at(policy, probes + 5)
+    interrupt_at(policy, probes_of(path) + 5)
     with pytest.raises(KeyboardInterrupt):
         score(policy, pairs, tmp_path, path=path, budget=1)
     fresh = tiny.policy()
@@ -281,7 +288,7 @@ def test_parts_are_written_while_the_run_goes_on(tmp_path, pairs, monkeypatch):
         lambda *call: seen.append(len(list(tmp_path.glob("*/*.parquet"))))
     )
     score(policy, pairs, tmp_path, path="padded", budget=1)
-    assert seen == [0, *range(10)]
+    assert seen == [*[0] * probes_of("padded"), *range(10)]
     store = LogprobCache(tmp_path, policy).load()
     keys = [hash_pair(p) for p in tokenize_pairs(policy.tokenizer, pairs)]
     assert sorted(store.index) == sorted(keys)
@@ -298,21 +305,13 @@ def test_a_half_written_part_is_ignored_and_never_has_its_final_name(tmp_path, p
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="disk full"):
-            score(policy, pairs.select([2]), tmp_path)
+        with pytest.warns(UserWarning, match="cannot be kept in .*disk full"):
+            table = score(policy, pairs.select([2]), tmp_path)
+    assert table.index.tolist() == ["p2"]
     assert len(list(folder.glob("*.parquet"))) == 1
     table = score(policy, pairs, tmp_path)
     whole = response_logprobs(policy, pairs, progress=False)
     assert (table - whole).abs().max(axis=None) < 2e-5
-
-
-def test_a_damaged_part_is_named(tmp_path, pairs):
-    policy = tiny.policy()
-    score(policy, pairs.select([0]), tmp_path)
-    (part,) = tmp_path.glob("*/*.parquet")
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(ValueError, match=f"{part.name}.*damaged.*[Dd]elete"):
-        score(policy, pairs, tmp_path)
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):

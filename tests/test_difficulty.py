@@ -109,3 +109,24 @@ def test_unknown_scores_are_named():
     with pytest.raises(AttributeError, match="no 'hardness'; it has .*learned_step"):
         _ = scores.hardness
     assert set(scores.__all__) <= set(dir(scores))
+
+
+@pytest.mark.parametrize("score", [scores.learned_step, scores.confidence, scores.variability])
+def test_what_is_no_trace_is_refused(score):
+    trace = trace_of({"a": [0.0, 0.5, 0.6, 0.7], "b": [0.0, 0.1, 0.2, 0.3]})
+    for wrong in (trace["margin"], None, trace.to_dict("records")):
+        with pytest.raises(TypeError, match="Expected a training trace, got (Series|None|list)"):
+            score(wrong)
+    with pytest.raises(ValueError, match="The margin of pair 'a' is infinite"):
+        score(trace.assign(margin=trace.margin.where(trace.id != "a", math.inf)))
+    with pytest.raises(TypeError, match="The trace's margin is (str|object); expected numbers"):
+        score(trace.assign(margin=trace.margin.astype(str)))
+    with pytest.raises(TypeError, match="The trace's step is (str|object); expected numbers"):
+        score(trace.assign(step=trace.step.astype(str)))
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), "0.4", None, True])
+def test_the_threshold_is_a_number(threshold):
+    trace = trace_of({"a": [0.0, 0.5, 0.6, 0.7]})
+    with pytest.raises((TypeError, ValueError), match="threshold=.*; expected a number"):
+        scores.learned_step(trace, threshold)

@@ -200,11 +200,14 @@ def test_pairs_too_long_are_left_out_of_full_and_of_the_controls(policy, pairs, 
     rows = pairs.to_list()
     rows[0]["chosen"] = " ".join(["sure thing ."] * 10)
     longer, how = Dataset.from_list(rows), dict(seeds=1, sampling=HOW, progress=False, **TRAIN)
-    result = nb.compare(
-        policy, longer, {"few": pairs["id"][1:9]}, prompts, world.reward, max_length=20, **how
-    )
+    with pytest.warns(UserWarning, match="1 of 40 pairs are left out: 1 such as .*more than 20"):
+        result = nb.compare(
+            policy, longer, {"few": pairs["id"][1:9]}, prompts, world.reward, max_length=20, **how
+        )
     assert row(result, "full", 0).pairs == 39
-    with pytest.raises(ValueError, match="'few': 1 of its 8 ids are not among the 39 pairs"):
+    assert row(result, "random 8", 0).pairs == 8  # drawn among those that fit
+    refused = "'few': 1 of its 8 ids are not among the 39 pairs.*would be trained on 7"
+    with pytest.raises(ValueError, match=refused):
         nb.compare(
             policy, longer, {"few": pairs["id"][:8]}, prompts, world.reward, max_length=20, **how
         )
@@ -216,7 +219,22 @@ def test_pairs_too_long_are_left_out_of_full_and_of_the_controls(policy, pairs, 
         (dict(selections={"full": ["x"]}), "named 'full', which is the name of a control"),
         (dict(selections={"random 20": ["x"]}), "named 'random 20'"),
         (dict(selections={"none": []}), "'none' is empty: there is nothing to train on"),
-        (dict(selections={"odd": ["x", "y"]}), "'odd': 2 of its 2 ids are not among the 40"),
+        (dict(selections={"odd": ["x", "y"]}), "2 of the 2 ids to selections.'odd'. are not in"),
+        (dict(selections=[["x"]]), "selections: expected a dict, name -> ids, got list"),
+        (dict(selections=None), "selections: expected a dict, name -> ids, got NoneType"),
+        (dict(selections=pd.Series({"p": 0.5})), "selections: expected a dict.*got Series"),
+        (dict(selections={"half": 0.5}), "selections.'half'.=0.5: expected a list of pair ids"),
+        (dict(selections={"one": "abc"}), "selections.'one'.='abc': expected a list of pair ids"),
+        (dict(selections={"none": None}), "selections.'none'.=None: expected a list of pair ids"),
+        (dict(selections={"scores": pd.Series({"p": 0.5})}), "'scores'.: ids are text, got 0.5"),
+        (dict(in_order="odd"), "in_order names .'odd'., not among the selections .few."),
+        (dict(budgets="epochs"), "budgets=.'epochs'.; expected some of"),
+        (dict(judge="world"), "judge: expected a function of .prompt, response., got 'world'"),
+        (dict(measures=[len]), "measures: expected a dict, name -> function, got list"),
+        (dict(measures={"words": 3}), "words: expected a function of .prompt, response., got 3"),
+        (dict(sampling=dict(top_k=3)), "sampling: top_k is none of temperature, top_p, max_new"),
+        (dict(workers=0), "workers=0; expected a whole number"),
+        (dict(beta=-1), "beta=-1; expected a number above 0"),
         (dict(budgets=["epochs"]), "budgets=.'epochs'.; expected some of examples, updates"),
         (dict(budgets=[]), "expected some of"),
         (dict(in_order=["few", "easy"]), "in_order names .'easy'., not among the selections"),
@@ -233,22 +251,45 @@ def test_bad_arguments_are_named(policy, pairs, selections, prompts, change, mes
     given = dict(selections={"few": selections["few"]}, prompts=prompts["prompt"][:2],
                  judge=world.reward, seeds=1, sampling=HOW, progress=False, max_steps=1,
                  **TRAIN)  # fmt: skip
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         nb.compare(policy, pairs, **{**given, **change})
 
 
 def test_a_pair_counts_once(policy, pairs, prompts):
-    with pytest.raises(ValueError, match="'twice' holds an id more than once"):
+    with pytest.raises(ValueError, match="selections.'twice'.` names .* more than once"):
         nb.compare(policy, pairs, {"twice": pairs["id"][:4] * 2}, prompts, world.reward, **TRAIN)
 
 
-def test_ids_are_text(policy, pairs, prompts):
-    rows = [dict(row, id=number) for number, row in enumerate(pairs)]
-    numbered = Dataset.from_list(rows)
-    with pytest.raises(ValueError, match="ids of the pairs must be text, got 0"):
-        nb.compare(policy, numbered, {}, prompts, world.reward, **TRAIN)
-    with pytest.raises(ValueError, match="ids of the pairs must be text, got 0"):
-        nb.scores.validation_loss(policy, numbered, **TRAIN)
+def test_pairs_come_through_the_door(policy, pairs, selections, prompts, results):
+    """Whole numbers as ids are made text; a frame of pairs, one name of an order, one prompt."""
+    frame = pairs.to_pandas().assign(id=range(40))
+    few = [str(number) for number in range(9)]
+    how = dict(seeds=[3], budgets="examples", sampling=HOW, progress=False, **TRAIN)
+    got = nb.compare(policy, frame, {"few": few}, prompts, world.reward, in_order="few", **how)
+    want = nb.compare(
+        policy, pairs, {"few": selections["few"]}, prompts, world.reward, in_order=["few"], **how
+    )
+    of = ["before", "full", "few"]
+    columns = ["reward", "win_rate", "updates"]
+    assert got[got.selection.isin(of)][columns].equals(want[want.selection.isin(of)][columns])
+    one = nb.compare(policy, frame, {}, "pet of mia ?", world.reward, **how)
+    assert one.selection.tolist() == ["before", "full"]
+
+
+def test_nothing_is_scored_or_trained_before_a_refusal(policy, pairs, prompts, monkeypatch):
+    """Whatever is refused is refused before any pair is scored."""
+    import nbkit.experiments as module
+
+    for costly in ("reference_table", "sample", "train_dpo"):
+        monkeypatch.setattr(module, costly, lambda *args, **kwargs: pytest.fail("begun"))
+    given = dict(selections={"few": pairs["id"][:9]}, prompts=prompts, judge=world.reward,
+                 progress=False, **TRAIN)  # fmt: skip
+    refused = [dict(judge=None), dict(loss="dpop"), dict(no_option=1), dict(epochs=0),
+               dict(held_out=3), dict(selections={"odd": ["x"]}), dict(in_order="odd"),
+               dict(workers=1.5), dict(seeds=[]), dict(budgets="all"), dict(cache=3)]  # fmt: skip
+    for change in refused:
+        with pytest.raises((TypeError, ValueError)):
+            nb.compare(policy, pairs, **{**given, **change})
 
 
 def test_a_bad_judge_is_found_before_any_training(policy, pairs, prompts, tmp_path):
@@ -271,7 +312,7 @@ def test_the_limit_holds_for_held_out_and_edited_pairs_too(policy, pairs, prompt
     )  # fmt: skip
     assert row(result, "turned", 0).pairs == row(result, "full", 0).pairs == fits < 40
     table = nb.response_logprobs(policy, pairs, progress=False)
-    with pytest.raises(ValueError, match="reference table lacks 30 of the 30 pairs"):
+    with pytest.raises(ValueError, match="table 'reference' lacks 30 of 30 pairs"):
         nb.compare(policy, pairs, {}, prompts, world.reward, held_out=held_out, reference=table,
                    seeds=1, max_steps=1, sampling=HOW, progress=False, **TRAIN)  # fmt: skip
 

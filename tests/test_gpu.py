@@ -7,6 +7,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import nbkit as nb
+from nbkit.head import target_logps
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,6 +27,21 @@ def policies():
     on_cpu = Qwen2ForCausalLM(config)
     on_cpu.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
     return nb.Policy(model.cuda(), tokenizer, "gpu"), nb.Policy(on_cpu, tokenizer, "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_head_keeps_its_products_in_float32(dtype):
+    torch.manual_seed(0)
+    hidden, weight = (torch.randn(n, 256, device="cuda").to(dtype) for n in (400, 2500))
+    weight.requires_grad_()
+    targets = (hidden.float() @ weight.detach().float().T).argmax(1)
+    exact = weight.detach().double().requires_grad_()
+    truth = (hidden.double() @ exact.T).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    found = target_logps(hidden, weight, targets)
+    assert found.max() <= 0 and (found - truth).abs().max() < 1e-3
+    found.sum().backward()
+    truth.sum().backward()
+    assert (weight.grad - exact.grad).norm() < torch.finfo(dtype).eps * exact.grad.norm()
 
 
 def test_packed_bfloat16_is_near_float32(policies):

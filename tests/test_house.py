@@ -8,9 +8,13 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "nbkit"
@@ -25,9 +29,12 @@ FLOORS = [
     {"scores.validation", "experiments", "selfplay"},
     {"plots", "exercises", "widgets", "machine"},
     {"__init__"},
+    {"course"},
+    {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {"trl": "train", "ipywidgets": "widgets", "seaborn": "plots", "matplotlib": "plots"}
+NOT_IMPORTED = {"accelerate", "jupyterlab"}  # transformers' Trainer needs one, `nbkit lab` runs one
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "read_pickle", "to_pickle", "eval", "exec"}
 UNSAFE_ARGUMENTS = {"trust_remote_code": True, "allow_pickle": True, "weights_only": False}
@@ -82,6 +89,17 @@ def import_problems(text: str, path: Path) -> list[str]:
             if FLOOR[there] > FLOOR[here]:
                 found.append(f"{here} (floor {FLOOR[here]}) imports {name} (floor {FLOOR[there]})")
     return found
+
+
+def declaration_problems(imports: set[str], declared: set[str], optional: set[str]) -> list[str]:
+    """Distributions that are imported and not declared, or declared and not imported."""
+    owners = metadata.packages_distributions()
+    others = {name for name in imports if name not in {*sys.stdlib_module_names, "nbkit"}}
+    used = {canonicalize_name(owner) for name in others for owner in owners.get(name, [name])}
+    missing, unused = used - declared - optional, declared - used - NOT_IMPORTED
+    return [f"{name} is imported, and not declared" for name in sorted(missing)] + [
+        f"{name} is declared, and not imported" for name in sorted(unused)
+    ]
 
 
 def safety_problems(text: str) -> list[str]:
@@ -151,6 +169,18 @@ def test_the_import_reader_sees_the_package():
     assert {"torch", "datasets.Dataset", "nbkit.world.facts.compose"} <= seen
 
 
+def test_what_is_imported_is_declared_and_nothing_else():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared, optional = (
+        {canonicalize_name(Requirement(text).name) for text in texts}
+        for texts in (project["dependencies"], project["optional-dependencies"]["gguf"])
+    )
+    names = [name for path in modules() for name in imported(path.read_text("utf-8"), path)]
+    imports = {name.partition(".")[0] for name in names}
+    problems = declaration_problems(imports, declared, optional)
+    assert not problems, "\n".join(problems)
+
+
 def test_no_pickle_and_no_remote_code():
     problems = report({p: safety_problems(p.read_text("utf-8")) for p in modules()})
     assert not problems, problems
@@ -171,7 +201,7 @@ def test_readme_has_two_commands_and_ci_runs_the_second():
     text = (ROOT / "README.md").read_text("utf-8")
     commands = re.findall(r"^```bash\n(.*?)\n```", text, re.DOTALL | re.MULTILINE)
     assert len(commands) == 2 and not any("\n" in command for command in commands)
-    assert commands[0].endswith("&& jupyter lab notebooks")
+    assert commands[0].endswith("&& nbkit lab")
     assert commands[1].endswith("&& pytest")
     assert (ROOT / ".ci" / "run").read_text("utf-8").splitlines()[-1] == commands[1]
 
@@ -236,6 +266,7 @@ def test_import_nbkit_does_not_import_trl():
         ("evaluate.py", "from trl.experimental.cpo import CPOTrainer", "only train.py may"),
         ("exercises.py", "import ipywidgets", "only widgets.py may"),
         ("evaluate.py", "import matplotlib.pyplot as plt", "only plots.py may"),
+        ("widgets.py", "from nbkit.course import tour", "(floor 7)"),
         ("novelty.py", "", "novelty has no floor"),
     ],
 )
@@ -255,6 +286,12 @@ def test_forbidden_imports_are_found(file, text, problem):
 )
 def test_allowed_imports_are_not(file, text):
     assert not import_problems(text, PACKAGE / file)
+
+
+def test_undeclared_and_unused_distributions_are_found():
+    declared = {"torch", "scipy", "jupyterlab"}
+    found = declaration_problems({"os", "IPython", "torch"}, declared, set())
+    assert found == ["ipython is imported, and not declared", "scipy is declared, and not imported"]
 
 
 @pytest.mark.parametrize(

@@ -256,8 +256,8 @@ def test_truncation_keeps_a_band_of_percentiles():
     assert np.isnan(kept["p3"]) and kept.drop("p3").isin([0.0, 1.0]).all()
     assert set(kept.index[kept == 1]) == {"p4", "p5", "p6"}
     assert set(select.middle(influence, 1 / 3, 2 / 3)) == {"p4", "p5", "p6"}
-    assert scores.truncated(pd.Series(range(4)), 0.25, 0.75).tolist() == [0.0, 1.0, 1.0, 0.0]
-    assert scores.truncated(pd.Series(range(4)), 0.25, 0.75).dtype == float
+    four = scores.truncated(pd.Series(range(4), list("abcd")), 0.25, 0.75)
+    assert four.tolist() == [0.0, 1.0, 1.0, 0.0] and four.dtype == float
 
 
 def logp_table(chosen, rejected):

@@ -138,3 +138,56 @@ def test_intervals_speak_for_themselves():
     assert [interval.verdict(x) for x in (0.3, 0.5, 0.9)] == ["above", "not clear of", "below"]
     assert interval.verdict() == "above"
     assert nb.seed_interval([0.5]).verdict() == "not clear of"  # one run says nothing
+
+
+INTERVALS = {
+    "mean_interval": nb.mean_interval,
+    "seed_interval": nb.seed_interval,
+    "correlation_interval": nb.correlation_interval,
+}
+
+
+@pytest.mark.parametrize("name", INTERVALS)
+def test_what_is_no_list_of_numbers_is_refused(name):
+    interval = INTERVALS[name]
+    for wrong in ("0.5", 0.5, None, {"a": 0.5}):
+        with pytest.raises(TypeError, match="Expected a list of .* .numbers., got (str|float|N|d)"):
+            interval(wrong)
+    for wrong in ([0.1, "0.2"], [0.1, None], [[0.1], [0.2]], [0.1, 1j]):
+        with pytest.raises(TypeError, match="Expected a list of .* among them"):
+            interval(wrong)
+    for confidence in (95, 0, 1, "0.9", True, float("nan")):
+        with pytest.raises(ValueError, match="confidence=.*; expected a number between 0 and 1"):
+            interval([0.1, 0.2], confidence)
+
+
+@pytest.mark.parametrize("name", INTERVALS)
+def test_nan_makes_no_number_and_says_so(name):
+    with pytest.warns(UserWarning, match="1 of 3 .* are NaN, and with them their mean") as said:
+        result = INTERVALS[name]([0.1, np.nan, 0.2])
+    assert len(said) == 1 and np.isnan(list(result)).all()
+
+
+@pytest.mark.parametrize("name", INTERVALS)
+def test_one_value_has_no_interval(name):
+    value, low, high = INTERVALS[name](pd.Series([0.5]))
+    assert value == pytest.approx(0.5) and np.isnan([low, high]).all()
+
+
+def test_a_correlation_lies_between_minus_one_and_one():
+    with pytest.raises(ValueError, match="lies between -1 and 1, got 1.5"):
+        nb.correlation_interval([0.5, 1.5])
+
+
+def test_gains_and_peaks_take_numbers_only():
+    runs = pd.Series([0.1, 0.2], index=[0, 1])
+    with pytest.raises(TypeError, match="Expected a Series indexed by seed, got list"):
+        nb.paired_gain(runs, [0.1, 0.2])
+    with pytest.raises(TypeError, match="got '0.1', '0.2' among them"):
+        nb.paired_gain(runs, runs.astype(str))
+    with pytest.raises(TypeError, match="Expected a DataFrame .runs, places., got ndarray"):
+        nb.parabola_peak(curves(0.62).to_numpy())
+    with pytest.raises(TypeError, match="got 'a', 'b', 'c' and 2 more among them"):
+        nb.parabola_peak(curves(0.62).set_axis(list("abcde"), axis=1))
+    with pytest.raises(TypeError, match="among them"):
+        nb.parabola_peak(curves(0.62).astype(str))

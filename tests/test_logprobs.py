@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import types
 import warnings
 
 import numpy as np
@@ -36,6 +37,13 @@ PATHS = {
     "cohere": "its config scales or caps the logits (logit_scale)",
     "gpt_oss": "its packed pass fails (packed attention knows no s_aux)",
     "bloom": "its attention cannot be exchanged",
+    "opt": None,
+    "bart": "its attention cannot be exchanged",
+    "bigcode": None,
+    "falcon": "its attention cannot be exchanged",
+    "mixtral": None,
+    "deepseek_v3": None,
+    "mamba": "its attention cannot be exchanged",
 }
 
 
@@ -120,6 +128,44 @@ def test_an_attention_that_differs_in_a_way_unknown_is_measured(monkeypatch, dty
     assert engine.why_not_packed(policy, 58).startswith("on a probe its two paths differ by 0.")
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.05])
+def test_the_probe_allows_for_rounding_that_the_model_itself_shows(monkeypatch, shift):
+    """Packed attention by a kernel that rounds in another place, as on CUDA; and one that is wrong.
+    Without the allowance that half precision has anyway."""
+
+    def kernel(q, k, v, **options):
+        out = torch.nn.functional.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), **options
+        )
+        return out.to(q.dtype) + shift
+
+    policy = tiny.policy()
+    policy.model.to(torch.bfloat16)
+    monkeypatch.setattr("nbkit.precision.NOISE", {torch.bfloat16: 0.0})
+    functional = types.SimpleNamespace(scaled_dot_product_attention=kernel)
+    monkeypatch.setattr(packing, "F", functional)
+    reason = engine.why_not_packed(policy, 58)
+    assert (reason is None) == (shift == 0) and policy.model.config._attn_implementation == "sdpa"
+    with policy.ready(), torch.no_grad():
+        probe = tiny.token_pairs((5, 4, 6))
+        packed, padded = (
+            next(way(policy, probe, 64)).logps for way in (engine._packed, engine._padded)
+        )
+    assert (packed - padded).abs().max() > 2e-3, "more than is allowed without a second kernel"
+
+
+def test_any_id_in_the_embedding_fills_rows(pairs):
+    """A pad token that was added to the tokenizer and not to the model."""
+    tokens = tiny.tokenizer()
+    rows = len(tokens)
+    tokens.add_special_tokens({"pad_token": "<fill>"})
+    assert tokens.pad_token_id == rows
+    for family in ("llama", "bloom"):
+        policy = tiny.policy(family, tokens=tokens, vocab_size=rows)
+        token_pairs = tokenize_pairs(tokens, pairs)
+        close(quiet(policy, pairs, path="padded")[LOGPS], tiny.by_hand(policy, token_pairs))
+
+
 def test_a_backbone_that_is_the_whole_model_is_not_plain(monkeypatch, pairs):
     """Llama 4's text model names a backbone it has not, so `base_model` is the model itself."""
     policy = tiny.policy()
@@ -127,6 +173,10 @@ def test_a_backbone_that_is_the_whole_model_is_not_plain(monkeypatch, pairs):
     assert why_not_plain(policy.model) == "its backbone cannot be called without the head"
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     close(quiet(policy, pairs)[LOGPS], tiny.by_hand(policy, token_pairs))
+    found = [states for _, _, states in engine.response_states(policy, token_pairs[:1])]
+    monkeypatch.undo()
+    (_, _, expected), = engine.response_states(policy, token_pairs[:1], path="padded")
+    close(found[0], expected, nats=1e-6)
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["without BOS", "with BOS"])
@@ -285,6 +335,49 @@ def test_the_varlen_layout_gives_the_same_attention():
     with packing.packed_attention(type("Model", (), {"config": config}), row):
         ours, _ = packing.attend_packed(None, query, key, value, None, scaling=0.3)
     close(ours, varlen_by_definition(query, key, value, layout, 0.3), nats=1e-12)
+
+
+@pytest.mark.parametrize("version", ["torch 2.11", "torch 2.12"])
+def test_varlen_attention_repeats_heads_where_torch_does_not(monkeypatch, version):
+    """A stand-in for the CUDA kernel, with the arguments that each version of torch knows."""
+    taken = []
+
+    def kernel(q, k, v, query_ends, key_ends, longest_query, longest_key, scale, window_size,
+               enable_gqa=False):  # fmt: skip
+        assert enable_gqa or q.shape[1] == k.shape[1]
+        taken.append((enable_gqa, window_size))
+        out, groups = torch.empty_like(q), q.shape[1] // k.shape[1]
+        ends = zip(query_ends, query_ends[1:], key_ends, key_ends[1:])
+        for a, b, c, d in ends:
+            weights = torch.einsum("qhd,khd->hqk", q[a:b], k[c:d].repeat_interleave(groups, 1))
+            later = torch.arange(d - c) > torch.arange(b - a)[:, None] + (d - c) - (b - a)
+            weights = (weights * scale).masked_fill(later, -torch.inf).softmax(-1)
+            out[a:b] = torch.einsum("hqk,khd->qhd", weights, v[c:d].repeat_interleave(groups, 1))
+        return out
+
+    def older(q, k, v, a, b, c, d, *, scale=None, window_size=(-1, -1)):
+        return kernel(q, k, v, a, b, c, d, scale, window_size)
+
+    from torch.nn.attention import varlen
+
+    monkeypatch.setattr(varlen, "varlen_attn", older if version == "torch 2.11" else kernel)
+    row = packing.pack_row(tiny.token_pairs((9, 4, 7), (2, 5, 14)), [0, 1])
+    layout, length = packing.varlen_layout(row), row.input_ids.shape[1]
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, length, 8, dtype=torch.float64)
+    key, value = (torch.randn(1, 2, length, 8, dtype=torch.float64) for _ in range(2))
+    ours = packing._attend_varlen(layout, query, key, value, 0.3)
+    close(ours, varlen_by_definition(query, key, value, layout, 0.3), nats=1e-12)
+    assert taken == [(version == "torch 2.12", (-1, 0))]
+
+
+def test_varlen_attention_is_decided_by_capability():
+    half, ampere, t4 = torch.bfloat16, (8, 0), (7, 5)
+    assert packing.varlen_serves("cuda", half, ampere)
+    assert packing.varlen_serves("cuda", torch.float16, (9, 0))
+    assert not packing.varlen_serves("cuda", torch.float16, t4)
+    assert not packing.varlen_serves("cuda", torch.float32, ampere)
+    assert not packing.varlen_serves("cpu", half, ampere)
 
 
 # --- the model is left as it was ----------------------------------------------------------------

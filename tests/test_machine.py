@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import shutil
+import sys
 from collections import namedtuple
 from importlib import metadata
 
@@ -103,6 +104,37 @@ def test_missing_package_and_old_python_fail(monkeypatch):
     assert "new environment" in line("python").remedy
 
 
+def test_what_only_an_extra_needs_is_a_note_when_its_version_does_not_fit(monkeypatch):
+    real = metadata.version
+    old = {"gguf": "0.6.0"}
+    monkeypatch.setattr(metadata, "requires", lambda name: ['gguf>=0.10; extra == "gguf"'])
+    about = {"Requires-Python": ">=3.11", "Provides-Extra": "gguf"}
+    message = metadata.metadata("nbkit")
+    for key, value in about.items():
+        del message[key]
+        message[key] = value
+    monkeypatch.setattr(metadata, "metadata", lambda name: message)
+    monkeypatch.setattr(metadata, "version", lambda name: old.get(name) or real(name))
+    got = line("gguf [gguf]")
+    assert got.status == "NOTE" and got.found == "0.6.0, expected >=0.10"
+    assert '".[gguf]"' in got.remedy and readiness().ok
+    old["gguf"] = "0.19.0"
+    assert not any("gguf" in line.what for line in readiness().lines)
+
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert not any("gguf" in line.what for line in readiness().lines)
+
+
+def test_a_torch_that_cannot_be_imported_fails_with_a_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    got = line("device")
+    assert got.status == "FAIL" and "torch cannot be imported" in got.found and got.remedy
+    assert not any(line.what == "what is slow" for line in readiness().lines)
+
+
 def test_nbkit_itself_not_installed(monkeypatch):
     def absent(name):
         raise metadata.PackageNotFoundError(name)
@@ -178,3 +210,13 @@ def test_text_and_html_carry_status_and_remedy_and_escape():
     assert "&lt;script&gt;" in page and "do &lt;this&gt;" in page and "<script>" not in page
     good = Readiness((Line("a", "NOTE", "1", "x"),))
     assert good.ok and "READY: nothing" in repr(good)
+
+
+def test_the_summary_is_one_line_with_the_first_remedy():
+    fine, note = Line("a", "OK", "1"), Line("disk", "NOTE", "3 GB", "tidy up")
+    bad, worse = Line("torch", "FAIL", "2.1, expected >=2.11", "run: x"), Line("b", "FAIL", "", "y")
+    assert Readiness((fine,)).summary == "READY"
+    assert Readiness((fine, note)).summary == "READY, with 1 note (nb.readiness() explains): disk"
+    assert Readiness((note, bad)).summary == "NOT READY: torch: 2.1, expected >=2.11 -> run: x"
+    assert "(1 more; nb.readiness() lists them)" in Readiness((bad, worse)).summary
+    assert "\n" not in readiness().summary

@@ -104,8 +104,8 @@ def test_a_pad_id_is_always_a_row_of_the_embedding():
     beyond = tiny.tokenizer(pad_token=None, eos_token=None)
     beyond.add_tokens([f"<{n}>" for n in range(tiny.VOCABULARY - len(beyond))])
     beyond.add_special_tokens({"pad_token": "<beyond>"})
-    assert beyond.pad_token_id == tiny.VOCABULARY
     beyond.eos_token = "</s>"
+    assert beyond.pad_token_id == tiny.VOCABULARY
     assert Policy(tiny.model(), beyond).pad_id == 3
 
 

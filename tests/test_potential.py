@@ -102,20 +102,56 @@ def test_one_pair_or_missing_margins(margins):
 
 
 @pytest.mark.parametrize("score", [alignment_potential, bees])
-def test_margins_must_be_of_the_same_pairs(margins, score):
+def test_margins_are_put_together_on_the_pairs_that_both_hold(margins, score):
+    """One pair was too long for the policy, say: it has an explicit margin only."""
     explicit, implicit = margins
-    with pytest.raises(ValueError, match="explicit_margin .1000 pairs. and implicit_margin .999"):
-        score(explicit, implicit.drop("p7"))
+    with pytest.warns(UserWarning, match="1 of 1000 pairs are left out: .*'p7': only in expl") as w:
+        result = score(explicit, implicit.drop("p7"))
+    assert len(w) == 1 and w[0].filename == __file__
+    assert result.equals(score(explicit.drop("p7"), implicit.drop("p7")))
+    assert result.attrs["left_out"] == {"p7": "only in explicit_margin"}
+    with pytest.warns(UserWarning, match="3 of 1000 pairs are left out: 2 .* only in explicit_mar"):
+        result = score(explicit.drop("p0"), implicit.drop(["p7", "p8"]))
+    assert list(result.index) == [i for i in explicit.index if i not in ("p0", "p7", "p8")]
+    with pytest.raises(ValueError, match="explicit_margin .1000 pairs. .* no pair in common"):
+        score(explicit, implicit.rename("{}-2".format))
+
+
+@pytest.mark.parametrize("score", [alignment_potential, bees, nb.scores.residual_weight])
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_infinite_margin_or_one_that_is_no_number_is_named(margins, score, side):
+    for value in (math.inf, -math.inf):
+        bad = list(margins)
+        bad[side] = bad[side].where(bad[side].index != "p3", value)
+        with pytest.raises(ValueError, match=f"{bad[side].name} of pair 'p3' is {value}; .*finite"):
+            score(*bad)
+    bad[side] = margins[side].astype(str)
+    with pytest.raises(TypeError, match=f"{bad[side].name} of pair 'p0' is '.*; expected numbers"):
+        score(*bad)
+    bad[side] = margins[side].to_frame()
+    with pytest.raises(TypeError, match="got DataFrame. Take one of its columns"):
+        score(*bad)
+
+
+@pytest.mark.parametrize("score", [alignment_potential, bees])
+def test_an_id_twice_is_refused(margins, score):
+    explicit, implicit = margins
     with pytest.raises(ValueError, match="implicit_margin holds pair 'p0' more than once"):
         score(explicit, pd.concat([implicit, implicit.iloc[:1]]))
     with pytest.raises(ValueError, match="explicit_margin holds pair 'p0' more than once"):
         score(pd.concat([explicit, explicit.iloc[:1]]), implicit)
 
 
-@pytest.mark.parametrize("weight", [-1, math.nan])
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, "1", True])
 def test_bad_weights(margins, weight):
-    with pytest.raises(ValueError, match="expected a number, 0 or more"):
+    with pytest.raises((TypeError, ValueError), match="weight=.*; expected a number, 0 or more"):
         alignment_potential(*margins, weight)
+
+
+@pytest.mark.parametrize("limits", [(0, math.inf), (math.nan, 1), ("0", 1), 3, (1, 2, 3)])
+def test_bad_ranges(margins, limits):
+    with pytest.raises((TypeError, ValueError), match="implicit_range=.*; expected "):
+        bees(*margins, implicit_range=limits)
 
 
 def test_bees_is_two_witnesses(margins):
@@ -172,5 +208,5 @@ def test_the_residual_weight_is_never_negative_and_needs_margins_that_vary(margi
     assert nb.scores.residual_weight(explicit, against) == 0
     with pytest.raises(ValueError, match="is the same for every pair .* no weight to choose"):
         nb.scores.residual_weight(explicit, 0 * against)
-    with pytest.raises(ValueError, match="must hold the same pairs"):
-        nb.scores.residual_weight(explicit, against.drop("p3"))
+    with pytest.warns(UserWarning, match="1 of 1000 pairs are left out"):
+        assert nb.scores.residual_weight(explicit, against.drop("p3")) == 0

@@ -13,6 +13,7 @@ from trl import RewardConfig, RewardTrainer
 
 import nbkit as nb
 from nbkit import world
+from nbkit.inputs import LeftOut
 from nbkit.train.reward import _classifier
 
 FAMILIES = ["llama", "qwen2", "gpt2"]
@@ -91,7 +92,28 @@ def test_pairs_too_long_are_left_out_with_a_warning():
     limit = sorted(lengths.values())[-2]
     with pytest.warns(UserWarning, match=f"1 of {len(pairs)} pairs .* more than {limit}"):
         scores = nb.reward_scores(judge, pairs, max_length=limit, **QUIET)
-    assert set(lengths) - set(scores.index) == {max(lengths, key=lengths.get)}
+    longest = max(lengths, key=lengths.get)
+    assert set(lengths) - set(scores.index) == {longest}
+    left_out = scores.attrs["left_out"]
+    assert isinstance(left_out, LeftOut) and f"more than {limit}" in left_out[longest]
+    assert nb.reward_scores(judge, pairs, **QUIET).attrs["left_out"] == LeftOut()
+    for bad in (0, 2.5, "9"):
+        with pytest.raises((TypeError, ValueError), match="max_length=.*a whole number, 1 or more"):
+            nb.reward_scores(judge, pairs, max_length=bad, **QUIET)
+
+
+def test_pairs_come_through_the_door():
+    judge, pairs = reward_model(), tiny.text_pairs()
+    table = nb.reward_scores(judge, pairs, **QUIET)
+    pd.testing.assert_frame_equal(nb.reward_scores(judge, pairs.to_pandas(), **QUIET), table)
+    pd.testing.assert_frame_equal(nb.reward_scores(judge, pairs.to_list(), **QUIET), table)
+    by_length = nb.reward_scores(lambda prompt, text: len(text), pairs.to_list())
+    assert by_length.index.tolist() == pairs["id"][:] and by_length.attrs["left_out"] == {}
+    twice = pairs.select([0, 0])
+    for given, error in ((twice, "ids occur more than once"), (None, "got None"), (7, "an int")):
+        for scorer in (judge, lambda prompt, text: 0.0):
+            with pytest.raises((TypeError, ValueError), match=error):
+                nb.reward_scores(scorer, given)
 
 
 def test_a_function_is_a_judge_too():

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from datasets import Dataset
 
-from nbkit import scores
+import nbkit as nb
+from nbkit import scores, select
 
 
 def table(rows):
@@ -67,9 +69,128 @@ def test_tables_of_other_pairs_or_other_tokens_are_refused():
         scores.implicit_margin(POLICY, recounted)
 
 
-@pytest.mark.parametrize("beta", [0, -1, float("nan")])
+@pytest.mark.parametrize("beta", [0, -1, float("nan"), float("inf"), "0.1", True, None])
 def test_beta_is_positive(beta):
-    with pytest.raises(ValueError, match="expected a number above 0"):
-        scores.implicit_margin(POLICY, REFERENCE, beta=beta)
-    with pytest.raises(ValueError, match="expected a number above 0"):
+    for call in (scores.implicit_margin, scores.dpo_loss, scores.irm):
+        with pytest.raises((TypeError, ValueError), match="beta=.*; expected a number above 0"):
+            call(POLICY, REFERENCE, beta=beta)
+    with pytest.raises((TypeError, ValueError), match="beta=.*; expected a number above 0"):
         scores.length_normalized_margin(POLICY, beta=beta)
+
+
+def test_a_beta_that_overflows_is_refused():
+    with pytest.raises(ValueError, match=r"beta=1e\+308 makes margins infinite"):
+        scores.dpo_loss(POLICY, REFERENCE, beta=1e308)
+
+
+def hashed(logps, **changed):
+    numbers = {id_: 2**47 + ord(id_) for id_ in logps.index} | changed
+    return logps.assign(tokens_hash=pd.Series(numbers))
+
+
+def test_tables_of_other_tokens_under_the_same_ids_are_refused():
+    """A stale reference table: other texts of the same lengths, or a template with another date."""
+    plain = scores.implicit_margin(POLICY, REFERENCE)
+    assert scores.implicit_margin(hashed(POLICY), hashed(REFERENCE)).equals(plain)
+    assert scores.implicit_margin(POLICY, hashed(REFERENCE)).equals(plain)
+    with pytest.raises(ValueError, match="other tokens under the ids of 1 pairs .first: 'c'"):
+        scores.dpo_loss(hashed(POLICY), hashed(REFERENCE, c=2**47))
+    stale = hashed(POLICY, a=1, b=2, c=3)
+    with pytest.raises(ValueError, match="3 pairs .first: 'a'"):
+        scores.loss_difference(hashed(POLICY), stale, hashed(REFERENCE))
+    mixed = pd.concat([hashed(REFERENCE).drop(index="a"), REFERENCE.loc[["a"]]])  # an old row
+    assert scores.implicit_margin(hashed(POLICY), mixed).equals(plain)
+
+
+def test_the_refusal_of_other_pairs_says_what_to_write():
+    with pytest.raises(ValueError, match="first: 'b'.*index.intersection") as error:
+        scores.implicit_margin(POLICY, REFERENCE.drop(index="b"))
+    assert len(str(error.value)) < 400
+    ids = POLICY.index.intersection(REFERENCE.drop(index="b").index)
+    assert len(scores.implicit_margin(POLICY.loc[ids], REFERENCE.loc[ids])) == 2
+
+
+@pytest.mark.parametrize("tokens", [0, -1])
+def test_a_response_without_tokens_is_refused(tokens):
+    empty = POLICY.assign(rejected_tokens=[4, tokens, 1])
+    with pytest.raises(ValueError, match=f"rejected_tokens of pair 'b' is {tokens}: a response wi"):
+        scores.length_normalized_margin(empty)
+    with pytest.raises(ValueError, match=f"rejected_tokens of pair 'b' is {tokens}"):
+        scores.perplexity(empty, "rejected")
+
+
+SCORES_OF_TABLES = {
+    "implicit_margin": lambda t: scores.implicit_margin(t, REFERENCE),
+    "dpo_loss": lambda t: scores.dpo_loss(POLICY, t),
+    "loss_difference": lambda t: scores.loss_difference(POLICY, t, REFERENCE),
+    "irm": lambda t: scores.irm(t, REFERENCE),
+    "length_normalized_margin": scores.length_normalized_margin,
+    "perplexity": scores.perplexity,
+    "response_length": scores.response_length,
+}
+
+
+@pytest.mark.parametrize("score", SCORES_OF_TABLES)
+def test_what_is_no_table_is_refused_in_one_sentence(score):
+    score = SCORES_OF_TABLES[score]
+    texts = Dataset.from_dict({"id": ["a"], "prompt": ["?"], "chosen": ["x"], "rejected": ["y"]})
+    for wrong in (texts, texts.to_pandas(), POLICY["chosen_logp"], None, POLICY.to_dict()):
+        with pytest.raises(TypeError, match="expected a log-prob table .nb.response_logprobs. wi"):
+            score(wrong)
+    with pytest.raises(TypeError, match="chosen_logp of pair 'a' is '-10.0'; expected numbers"):
+        score(POLICY.assign(chosen_logp=POLICY.chosen_logp.astype(str)))
+    with pytest.raises(ValueError, match="rejected_logp of pair 'b' is -inf; expected a finite"):
+        score(POLICY.assign(rejected_logp=[-1, -np.inf, -1]))
+    with pytest.raises(ValueError, match="holds pair 'a' more than once"):
+        score(pd.concat([POLICY, POLICY.iloc[:1]]))
+    with pytest.raises(ValueError, match="ids are text, got 0, 1, 2"):
+        score(POLICY.reset_index(drop=True))
+
+
+def test_a_nan_in_a_table_gives_a_nan_that_is_never_selected():
+    gap = POLICY.assign(chosen_logp=[np.nan, -30.0, -1.0])
+    for score in (scores.dpo_loss(gap, REFERENCE), scores.length_normalized_margin(gap)):
+        assert score.isna().tolist() == [True, False, False]
+        assert "a" not in select.easiest(score, 1.0)
+
+
+def test_scores_of_explicit_margins_are_checked():
+    rows = dict(id=["a", "b"], chosen_score=[2.0, 1.5], rejected_score=[0.5, 1.5])
+    texts = dict(prompt=["?", "?"], chosen=["x", "y"], rejected=["u", "v"])
+    as_list = [dict(zip(rows | texts, row)) for row in zip(*(rows | texts).values())]
+    assert scores.explicit_margin(as_list).to_dict() == {"a": 1.5, "b": 0.0}
+    gap = scores.explicit_margin(Dataset.from_dict(rows | dict(chosen_score=[None, 1.5])))
+    assert np.isnan(gap["a"]) and gap["b"] == 0
+    for value, error in (("10", TypeError), (math.inf, ValueError), (10**400, TypeError)):
+        bad = pd.DataFrame(rows).assign(rejected_score=pd.Series([0.5, value], dtype=object))
+        with pytest.raises(error, match="rejected_score of pair 'b' is "):
+            scores.explicit_margin(bad)
+    with pytest.raises(ValueError, match="chosen_score holds pair 'a' more than once"):
+        scores.explicit_margin(pd.DataFrame(rows | dict(id=["a", "a"])))
+    with pytest.raises(TypeError, match="expected preference pairs, got a float"):
+        scores.explicit_margin(0.5)
+
+
+def test_a_stale_table_and_a_pair_that_was_left_out():
+    """As they come about: other texts under the same ids, and a pair too long for the policy."""
+    policy = tiny.policy()
+    longer = ["the dog " * (n + 1) for n in range(6)]
+    rows = dict(id=[f"p{n}" for n in range(6)], prompt=["what is it ?"] * 6, chosen=longer)
+    pairs = Dataset.from_dict(rows | dict(rejected=["no ."] * 6))
+    table = nb.response_logprobs(policy, pairs, progress=False)
+    turned = pairs.rename_columns({"chosen": "rejected", "rejected": "chosen"})
+    asked = pairs.map(lambda row: {"prompt": "who is it ?"})  # with as many tokens
+    for others in (turned, asked):
+        other = nb.response_logprobs(policy, others, progress=False)
+        with pytest.raises(ValueError, match="differs between the tables|scored other tokens"):
+            scores.implicit_margin(table, other)
+    limit = int(table.chosen_tokens.max()) + 2
+    explicit = pd.Series(np.arange(6.0), pairs["id"][:], name="explicit_margin")
+    with pytest.warns(UserWarning, match="of 6 pairs are left out"):
+        short = nb.response_logprobs(policy, pairs, max_length=limit, progress=False)
+    left_out = short.attrs["left_out"]
+    assert 0 < len(left_out) < 6
+    with pytest.warns(UserWarning, match=f"{len(left_out)} of 6 pairs .*: only in explicit_margin"):
+        potential = scores.alignment_potential(explicit, scores.length_normalized_margin(short))
+    assert set(potential.attrs["left_out"]) == set(left_out)
+    assert set(select.random_like(potential.index, short)) == set(potential.index)

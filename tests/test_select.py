@@ -1,11 +1,13 @@
 """Selections: order, ties, NaN, counts, and what is refused."""
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
 
-from nbkit import select
+from nbkit import scores, select
 
 LOSS = pd.Series({"d": 0.3, "a": 0.9, "c": 0.1, "b": 0.3, "e": float("nan")})
 
@@ -42,8 +44,129 @@ def test_impossible_keep_is_refused(keep, error, message):
 def test_scores_must_be_a_series_of_distinct_ids():
     with pytest.raises(TypeError, match="got list"):
         select.easiest([0.1, 0.2], 1)
-    with pytest.raises(ValueError, match="hold pair 'a' more than once"):
+    with pytest.raises(ValueError, match="holds pair 'a' more than once"):
         select.easiest(pd.Series([1.0, 2.0], index=["a", "a"]), 1)
+
+
+SELECTORS = {
+    "easiest": lambda s: select.easiest(s, 1.0),
+    "hardest": lambda s: select.hardest(s, 1.0),
+    "top": lambda s: select.top(s, 1.0),
+    "middle": lambda s: select.middle(s, 0, 1),
+    "central": lambda s: select.central(s, keep=1.0),
+    "ties": lambda s: select.easiest(LOSS, 1.0, ties=s),
+    "random_like": lambda s: select.random_like(["a"], s),
+    "random_matched": lambda s: select.random_matched(["a"], s),
+    "truncated": lambda s: scores.truncated(s, 0, 1),
+    "alignment_potential": lambda s: scores.alignment_potential(s, LOSS),
+    "bees": lambda s: scores.bees(LOSS, s),
+}
+TIMES = pd.to_datetime(["2024-01-01", "2024-01-02", "2023-01-01"])
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["10", "9", "2"],
+        [1.0, "9", 2.0],
+        [1 + 1j, 2, 3],
+        TIMES,
+        TIMES - TIMES[0],
+        [[1], [2], [3]],
+        pd.Categorical(["x", "y", "z"]),
+        [10**400, 1, 2],
+    ],
+    ids=["text", "mixed", "complex", "dates", "times", "lists", "category", "beyond float"],
+)
+def test_scores_that_are_no_numbers_are_refused_by_the_first_id(selector, values):
+    values = pd.Series(values, list("abc"), name="loss")
+    name = "ties|lengths|loss"
+    with pytest.raises(TypeError, match=f"^({name}) of pair '[ab]' is .*; expected numbers"):
+        SELECTORS[selector](values)
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_what_is_no_series_by_text_id_is_refused(selector):
+    for wrong in (LOSS.to_frame(), LOSS.to_numpy(), LOSS.to_dict(), 0.5):
+        if selector != "random_like":  # which draws from tables, too
+            with pytest.raises(TypeError, match="as a pandas Series indexed by pair id, got "):
+                SELECTORS[selector](wrong)
+    for ids in ([0, 1, 2], ["a", 1, "c"], ["a", None, "c"], [("a", 1), ("b", 1), ("c", 1)]):
+        with pytest.raises(ValueError, match="ids are text, got .*Index it by `pairs"):
+            SELECTORS[selector](pd.Series([1.0, 2.0, 3.0], index=ids))
+    with pytest.raises(ValueError, match="holds pair 'a' more than once; expected each once"):
+        SELECTORS[selector](pd.Series([1.0, 2.0, 3.0], index=list("aba")))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.array([3, 1, None, 2], "Int64"),
+        pd.array([3.0, 1.0, None, 2.0], "Float64"),
+        pd.array([3, 1, None, 2], "float32[pyarrow]"),
+        np.array([3, 1, np.nan, 2], "float16"),
+        pd.Series([3, np.float32(1), None, 2.0], dtype=object),
+    ],
+    ids=str,
+)
+def test_numbers_of_any_kind_are_scores(values):
+    series = pd.Series(np.asarray(values, object), list("abcd")).astype(values.dtype)
+    assert select.easiest(series, 1.0) == ["b", "d", "a"]
+    assert select.as_scores(series).dtype == float
+    assert select.top(pd.Series([False, True, True], list("abc")), 2) == ["b", "c"]
+    assert select.easiest(series.set_axis(pd.CategoricalIndex(list("dcba"))), 1) == ["c"]
+
+
+def test_a_share_may_be_of_any_real_kind():
+    for half in (np.float32(0.5), np.float64(0.5), Fraction(1, 2)):
+        assert select.easiest(LOSS, half) == ["c", "b"]
+    assert select.easiest(LOSS, 1.0) == ["c", "b", "d", "a"] and select.easiest(LOSS, 1) == ["c"]
+    for no_number in (np.True_, "0.5", None, [0.5], 0.5 + 0j):
+        with pytest.raises(TypeError, match="keep=.*expected a share such as 0.5 or a count"):
+            select.easiest(LOSS, no_number)
+    for outside in (float("nan"), float("inf"), 5.0, -1, np.float32(1.5)):
+        with pytest.raises(ValueError, match="keep=.*it must lie in"):
+            select.easiest(LOSS, outside)
+
+
+def test_infinite_scores_are_ranked_and_nan_is_not():
+    steps = pd.Series([np.inf, 1.0, -np.inf, np.nan], list("abcd"))
+    assert select.easiest(steps, 1.0) == ["c", "b", "a"] and select.top(steps, 1) == ["a"]
+
+
+def test_selections_are_lists_of_ids():
+    for wrong in ("ab", 0.5, {"a": 1}, LOSS.to_frame(), [0, 1], ["a", "a"], []):
+        with pytest.raises((TypeError, ValueError), match="^.?selection"):
+            select.both(wrong, ["a"])
+        with pytest.raises((TypeError, ValueError), match="^.?selection"):
+            select.random_matched(wrong, LOSS)
+    for wrong in ("ab", 0.5, None):
+        with pytest.raises(TypeError, match="selection=.*expected a list of pair ids"):
+            select.random_like(wrong, LOSS)
+
+
+def test_a_control_is_drawn_from_pairs_in_any_form():
+    ids = [f"p{i}" for i in range(30)]
+    wanted = select.random_like(ids[:9], ids, seed=np.int64(1))
+    pairs = Dataset.from_dict({"id": ids, "prompt": ["?"] * 30})
+    assert wanted == select.random_like(ids[:9], pairs.to_pandas(), seed=1)
+    table = pd.DataFrame({"chosen_logp": 0.0, "rejected_logp": 0.0}, index=ids)
+    assert wanted == select.random_like(ids[:9], table, seed=1)
+    short = table.drop(index=ids[:20])  # 20 were too long to be scored
+    assert set(select.random_like(ids[:9], short)) <= set(ids[20:])
+    for wrong in ([*ids, ids[0]], {"id": ids}, "p0", range(30), 30):
+        with pytest.raises((TypeError, ValueError), match="^.?pairs"):
+            select.random_like(ids[:9], wrong)
+    for seed in (None, 1.5, "1", -1):
+        with pytest.raises((TypeError, ValueError), match="seed=.*whole number, 0 or more"):
+            select.random_like(ids[:9], ids, seed=seed)
+
+
+@pytest.mark.parametrize("bins", [0, -1, 2.5, None, True])
+def test_bins_are_a_count(bins):
+    with pytest.raises((TypeError, ValueError), match="bins=.*; expected a whole number, 1 or"):
+        select.random_matched(["a"], LOSS, bins=bins)
 
 
 def test_random_control_has_the_size_and_depends_on_the_seed_only():
@@ -67,7 +190,8 @@ def test_middle_is_a_band_of_percentiles():
     assert select.middle(scores, 0, 1) == select.easiest(scores, 1.0)
     thirds = [select.middle(scores, k / 3, (k + 1) / 3) for k in range(3)]
     assert sorted(sum(thirds, [])) == list("abcdefghij")  # bands that touch share no pair
-    for low, high in ((0.5, 0.5), (0.8, 0.2), (-0.1, 0.5), (0.5, 1.1), (20, 80)):
+    bands = [(0.5, 0.5), (0.8, 0.2), (-0.1, 0.5), (0.5, 1.1), (20, 80), ("0", 1), (0, True)]
+    for low, high in bands:
         with pytest.raises(ValueError, match="expected shares, 0 <= low < high <= 1"):
             select.middle(scores, low, high)
     with pytest.raises(ValueError, match="No pair lies between 1% and 2% of 10 pairs"):

@@ -231,6 +231,16 @@ def test_conversations_lora_and_a_reward_model_as_judge(tmp_path):
     [
         (dict(k=1), ValueError, "k=1; a best and a worst need 2"),
         (dict(judge=lambda p, r: 1.0), ValueError, "Round 1: to each of the 24 prompts all 3 answ"),
+        (dict(k=2.5), TypeError, "k=2.5; expected a whole number, 1 or more"),
+        (dict(rounds=0), ValueError, "rounds=0; expected a whole number, 1 or more"),
+        (dict(evolve_share=2), ValueError, "evolve_share=2; expected a number above 0 up to 1"),
+        (dict(weight=float("nan")), ValueError, "weight=nan; expected a number"),
+        (dict(judge="world"), TypeError, "judge: expected a function, got 'world'"),
+        (dict(select="top"), TypeError, "select: expected a function, got 'top'"),
+        (dict(base=7), TypeError, "base: expected preference pairs, got an int"),
+        (dict(policy="world/small"), TypeError, "expected a policy, got the text 'world/small'"),
+        (dict(loss="dpop"), ValueError, "loss='dpop'; expected one of"),
+        (dict(prompts=7), TypeError, "Expected prompts .*got an int"),
         (dict(prompts=[]), ValueError, "no prompts"),
         (dict(copy_model=False), ValueError, "copy_model: set by the self-play itself"),
         (dict(select=lambda pairs: []), ValueError, "No pair was selected, and there is no base"),
@@ -239,9 +249,9 @@ def test_conversations_lora_and_a_reward_model_as_judge(tmp_path):
     ],
 )
 def test_what_cannot_be_played_is_said(policy, prompts, tmp_path, change, error, message):
-    given = dict(prompts=prompts, judge=world.reward, folder=tmp_path, **ROUNDS) | change
+    given = dict(policy=policy, prompts=prompts, judge=world.reward, folder=tmp_path, **ROUNDS)
     with pytest.raises(error, match=message):
-        list(selfplay.self_play(policy, **given))
+        list(selfplay.self_play(**given | change))
 
 
 @pytest.mark.parametrize("change", [dict(seed=4), dict(k=4), dict(beta=1.0), dict(weight=1.0)])

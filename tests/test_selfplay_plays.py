@@ -1,6 +1,6 @@
 """Several self-plays side by side, and the selections that they differ by."""
 
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import pandas as pd
@@ -91,6 +91,7 @@ def test_a_play_is_judged_by_its_own_judge_and_by_the_one_that_counts(policy, ta
 def test_the_same_call_plays_nothing_again(policy, table, monkeypatch):
     from nbkit.selfplay import loop, plays, steps
 
+    @wraps(nb.sample)
     def only_before(who, *given, **options):
         assert who is policy, "a test is asked again"
         return nb.sample(who, *given, **options)
@@ -113,10 +114,28 @@ def test_workers_play_the_same(policy, table, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["judge", "select", "rewrite"])
-def test_what_workers_cannot_import_is_said_before_they_start(policy, tmp_path, name):
-    plays = {("mine", 0): dict(prompts=ASKED, **{name: lambda *given: None})}
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_workers_cannot_import_is_said_before_they_start(policy, tmp_path, name, wrapped):
+    def cell(*given):
+        pass
+
+    plays = {("mine", 0): dict(prompts=ASKED, **{name: partial(cell, 1) if wrapped else cell})}
     with pytest.raises(ValueError, match=f"Self-play .'mine', 0.: its {name} is defined in a"):
         compare(policy, tmp_path, plays, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("plays", "message"),
+    [
+        ([dict(prompts=ASKED)], "plays: expected a dict, .name, seed. -> arguments, got list"),
+        ({"mine": dict(prompts=ASKED)}, "plays: expected keys .name, seed., got 'mine'"),
+        ({("mine", "a"): dict(prompts=ASKED)}, "plays: expected keys .name, seed., got"),
+        ({("mine", 0): ASKED}, "Self-play .'mine', 0.: expected a dict of arguments"),
+    ],
+)
+def test_plays_are_named_with_their_seeds(policy, tmp_path, plays, message):
+    with pytest.raises(TypeError, match=message):
+        compare(policy, tmp_path, plays)
 
 
 # --- selections ---------------------------------------------------------------------------------

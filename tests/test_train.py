@@ -2,12 +2,15 @@
 
 import contextlib
 import copy
+import random
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
 from trl import DPOConfig, DPOTrainer
@@ -272,6 +275,17 @@ def test_a_trained_adapter_starts_from_itself_or_from_a_reference_that_is_named(
         nb.train_dpo(trained, pairs, lora=4, **STEPS)
 
 
+def test_an_adapter_from_a_folder_goes_on_training(policy, pairs, tmp_path):
+    how = dict(STEPS, learning_rate=1e-2)
+    trained = nb.train_dpo(policy, pairs, lora=4, **how).policy
+    trained.save(tmp_path / "adapter")
+    loaded = nb.load_policy(tmp_path / "adapter", device="cpu")
+    runs = [nb.train_dpo(p, pairs, **how) for p in (trained, loaded)]
+    assert runs[0].history.loss.tolist() == pytest.approx(runs[1].history.loss.tolist(), abs=1e-5)
+    before = final_logps(loaded, pairs)
+    assert (final_logps(runs[1].policy, pairs) - before).abs().to_numpy().max() > 0.05
+
+
 def test_lora_starts_by_the_seed(policy, pairs):
     one, same, other = (
         nb.train_dpo(policy, pairs, lora=4, order="given", seed=seed, **STEPS).history.loss.tolist()
@@ -405,6 +419,211 @@ def test_pairs_that_do_not_fit_are_named(policy, pairs):
 def test_bad_arguments_are_named(policy, pairs, options, message):
     with pytest.raises(ValueError, match=message):
         nb.train_dpo(policy, pairs, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (dict(beta=0), ValueError, "beta=0; expected a number above 0"),
+        (dict(beta=-1), ValueError, "beta=-1"),
+        (dict(beta=float("nan")), ValueError, "beta=nan"),
+        (dict(beta=float("inf")), ValueError, "beta=inf"),
+        (dict(beta="0.1"), TypeError, "beta='0.1'; expected a number above 0, got the text"),
+        (dict(learning_rate=0), ValueError, "learning_rate=0"),
+        (dict(learning_rate=float("nan")), ValueError, "learning_rate=nan"),
+        (dict(epochs=0), ValueError, "epochs=0"),
+        (dict(epochs=-1), ValueError, "epochs=-1"),
+        (dict(max_steps=0), ValueError, "max_steps=0; expected a whole number, 1 or more"),
+        (dict(batch_size=0), ValueError, "batch_size=0"),
+        (dict(trace_every=0), ValueError, "trace_every=0"),
+        (dict(log_every=0), ValueError, "log_every=0"),
+        (dict(checkpoint_every=0), ValueError, "checkpoint_every=0"),
+        (dict(gradient_accumulation_steps=0), ValueError, "gradient_accumulation_steps=0"),
+        (dict(max_length=0), ValueError, "max_length=0"),
+        (dict(lora=0), ValueError, "lora=0"),
+        (dict(lora=2.5), TypeError, "lora=2.5"),
+        (dict(warmup_steps=-1), ValueError, "warmup_steps=-1"),
+        (dict(schedule="wavy"), ValueError, "schedule='wavy'; expected one of linear, cosine"),
+        (dict(learning_rates=1e-3), TypeError, "learning_rates: neither an argument of this"),
+        (dict(ld_alpha=0.5), ValueError, "ld_alpha needs the reference's log-probs token by token"),
+        (dict(num_train_epochs=2), ValueError, "num_train_epochs: use train_dpo's"),
+        (dict(reference="world/small"), TypeError, "reference: expected a policy, got the text"),
+    ],
+    ids=str,
+)
+def test_nonsense_is_refused_before_the_work(policy, pairs, options, error, message, monkeypatch):
+    from nbkit.train import dpo
+
+    monkeypatch.setattr(dpo, "make_trainer", None)
+    with pytest.raises(error, match=message):
+        nb.train_dpo(policy, pairs, **{"progress": False, **options})
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        (dict(batch_size=0), ValueError, "batch_size=0"),
+        (dict(epochs=0), ValueError, "epochs=0"),
+        (dict(beta=0.1), TypeError, "beta: neither an argument of this training nor a field"),
+        (dict(keep=[]), ValueError, "keep is empty"),
+    ],
+)
+def test_a_reward_model_is_not_trained_on_nonsense(policy, pairs, how, error, message):
+    with pytest.raises(error, match=message):
+        nb.train_reward_model(policy, pairs, progress=False, **how)
+
+
+def test_updates_are_counted_of_sane_numbers_only():
+    assert updates(0) == 0
+    for how in (dict(batch_size=0), dict(epochs=0), dict(max_steps=0), dict(max_steps=-2)):
+        with pytest.raises(ValueError, match=f"{next(iter(how))}="):
+            updates(10, **how)
+    with pytest.raises(TypeError, match="pairs=1.5"):
+        updates(1.5)
+
+
+def test_reference_tables_that_would_train_nonsense_are_refused(policy, pairs):
+    table = nb.response_logprobs(policy, pairs, progress=False)
+    first, ids = pairs["id"][0], pairs["id"][:]
+
+    def refused(table, message):
+        with pytest.raises(ValueError, match=message):
+            nb.train_dpo(policy, pairs, reference=table, **STEPS)
+
+    holes = table.copy()
+    holes.loc[ids[2], "rejected_logp"] = float("nan")
+    refused(holes, f"log-probs that are not finite: pair '{ids[2]}'")
+    refused(pd.concat([table, table.iloc[:1]]), f"holds pair '{first}' more than once")
+    other = pairs.map(lambda row: {"chosen": row["rejected"], "rejected": row["chosen"]})
+    stale = nb.response_logprobs(policy, other, progress=False)
+    refused(stale, f"holds other texts under the ids of 24 pairs .first: '{first}'")
+    more = nb.response_logprobs(policy, world.pairs(40, seed=5), progress=False)
+    extra = pd.concat([table, more[~more.index.isin(ids)]])
+    run = nb.train_dpo(policy, pairs, reference=extra, **STEPS)  # a table may hold more
+    expected = nb.train_dpo(policy, pairs, **STEPS)
+    assert run.history.loss.tolist() == pytest.approx(expected.history.loss.tolist(), abs=1e-6)
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(pairs):
+    broken = nb.load_policy("world/small", device="cpu")
+    with torch.no_grad():
+        broken.model.model.layers[1].mlp.up_proj.weight[3, 4] = float("nan")
+    for loss in ("sigmoid", "simpo"):
+        with pytest.raises(ValueError, match="weight model.layers.1.mlp.up_proj.weight holds NaN"):
+            nb.train_dpo(broken, pairs, loss=loss, **STEPS)
+
+
+def test_a_training_that_runs_away_stops_and_names_the_step(policy, pairs):
+    states = torch.get_rng_state()
+    how = dict(STEPS, learning_rate=1e38, max_grad_norm=0)
+    with pytest.raises(FloatingPointError, match="The loss of step 2 is nan: the training has run"):
+        nb.train_dpo(policy, pairs, **how)
+    with pytest.raises(FloatingPointError, match="The training has run away.* holds NaN or infini"):
+        nb.train_dpo(policy, pairs, **how, max_steps=1)
+    assert torch.equal(torch.get_rng_state(), states)
+
+
+def test_frozen_weights_cannot_be_trained(pairs):
+    frozen = nb.load_policy("world/small", device="cpu")
+    frozen.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="All weights of policy 'world/small' are frozen"):
+        nb.train_dpo(frozen, pairs, **STEPS)
+    assert nb.train_dpo(frozen, pairs, lora=2, **STEPS).policy.has_adapter
+
+
+@pytest.mark.parametrize("train", [nb.train_dpo, nb.train_reward_model])
+def test_random_states_stay_as_they_were(policy, pairs, train):
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    random.seed(7), np.random.seed(7), torch.manual_seed(7)
+    before = states()
+    train(policy, pairs, batch_size=8, progress=False)
+    assert states() == before
+    if train is nb.train_dpo:
+        train(policy, pairs, lora=2, progress=False, batch_size=8)
+        assert states() == before
+
+
+@pytest.mark.parametrize("train", [nb.train_dpo, nb.train_reward_model])
+def test_long_pairs_are_left_out_with_one_warning_and_short_messages(policy, train, recwarn):
+    long = [dict(prompt=f"pet of {n} ?", chosen="sure thing . " * 40, rejected="no idea") for n in
+            range(1000)]  # fmt: skip
+    with pytest.raises(ValueError, match="is left to train on, of 1000 given: 1000 such") as error:
+        train(policy, nb.load_pairs(long), progress=False)
+    assert len(str(error.value)) < 300
+    short = world.pairs(16, seed=3).select_columns(["prompt", "chosen", "rejected"])
+    some = nb.load_pairs([*long[:5], *short.to_list()])
+    options = [dict(loss="simpo"), dict()] if train is nb.train_dpo else [dict()]
+    for how in options:
+        recwarn.clear()
+        run = train(policy, some, learning_rate=1e-3, progress=False, **how)
+        assert type(run.left_out) is nb.inputs.LeftOut and len(run.left_out) == 5
+        said = [str(w.message) for w in recwarn if "left out" in str(w.message)]
+        assert len(said) == 1 and said[0].startswith("5 of 21 pairs are left out: 5 such as")
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe"])
+@pytest.mark.parametrize("options", [dict(), dict(router_aux_loss_coef=0.0)], ids=str)
+def test_mixtures_of_experts_train_as_in_plain_trl(family, options, tmp_path):
+    moe, pairs = experts(family), tiny.text_pairs(8)
+    expected = plain_trl(moe, pairs, tmp_path, **options)
+    run = nb.train_dpo(moe, pairs, order="given", **{**STEPS, "batch_size": 2}, **options)
+    assert run.history.loss.tolist() == pytest.approx(expected, abs=1e-4)
+    start = torch.log(torch.tensor(2.0)).item()
+    assert (run.history.loss[0] > start + 1e-4) == (not options)  # the load-balancing loss is in it
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(use_weighting=True),
+        dict(label_smoothing=0.1),
+        dict(f_divergence_type="js_divergence"),
+        dict(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5]),
+        dict(loss_type="sigmoid_norm"),
+        dict(loss_type="aot"),
+    ],
+    ids=str,
+)
+def test_options_of_trl_give_trls_losses(policy, pairs, options, tmp_path):
+    few = pairs.select(range(8))
+    expected = plain_trl(policy, few, tmp_path, **options)
+    run = nb.train_dpo(policy, few, order="given", **{**STEPS, "batch_size": 2}, **options)
+    assert run.history.loss.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def experts(family):
+    """A tiny mixture of experts whose router's loss is not small."""
+    import transformers as tf
+
+    moe = dict(num_experts_per_tok=2, router_aux_loss_coef=0.1)
+    config = {
+        "mixtral": lambda: tf.MixtralConfig(**tiny.GROUPED, num_local_experts=4, **moe),
+        "qwen2_moe": lambda: tf.Qwen2MoeConfig(
+            **tiny.GROUPED, num_experts=4, moe_intermediate_size=32, **moe,
+            shared_expert_intermediate_size=32,
+        ),
+    }[family]()  # fmt: skip
+    torch.manual_seed(0)
+    return nb.Policy(tf.AutoModelForCausalLM.from_config(config), tiny.tokenizer(), family)
+
+
+def plain_trl(policy, pairs, folder, **options):
+    """The losses of TRL's own trainer, step by step."""
+    config = DPOConfig(
+        **{"loss_type": "sigmoid", **options}, output_dir=str(folder), beta=0.5,
+        learning_rate=1e-3, per_device_train_batch_size=2, logging_steps=1, weight_decay=0.0,
+        num_train_epochs=1, lr_scheduler_type="linear", train_sampling_strategy="sequential",
+        max_length=None, use_cpu=True, bf16=False, activation_checkpointing=False,
+        precompute_ref_log_probs=True, report_to="none", save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = DPOTrainer(
+        copy.deepcopy(policy.model), args=config, train_dataset=pairs,
+        processing_class=policy.tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
 def test_doubled_ids_and_a_short_reference_table_are_refused(policy, pairs):

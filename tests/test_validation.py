@@ -151,7 +151,7 @@ def test_points_average_over_training(policy, pairs):
 def test_pairs_too_long_are_nan_and_rank_nowhere(policy, pairs):
     # a response of 30 words, of a policy whose limit is set to 20 tokens
     longer = changed(pairs, 0, chosen=" ".join(["sure thing ."] * 10))
-    with pytest.warns(UserWarning, match="1 of 40 pairs cannot be scored"):
+    with pytest.warns(UserWarning, match="1 of 40 pairs are left out"):
         score = validation_loss(policy, longer, seeds=1, max_length=20, max_steps=2, **QUIET)
     assert score.isna().tolist() == [True] + [False] * 39
     assert longer["id"][0] not in nb.select.easiest(score, 1.0)
@@ -191,7 +191,9 @@ def test_other_model_families(family):
         (dict(seeds=0), "seeds=0; expected a number, 1 or more"),
         (dict(seeds=[1, 1]), "distinct seeds"),
         (dict(points=0), "points=0; expected a whole number, 1 or more"),
-        (dict(points=1.5), "points=1.5"),
+        (dict(points=-1), "points=-1"),
+        (dict(beta=0), "beta=0; expected a number above 0"),
+        (dict(learning_rate=-1e-3), "learning_rate=-0.001; expected a number above 0"),
         (dict(groups="topic"), "groups='topic' is not a column"),
         (dict(trace=None), "trace: set by the cross-fitting itself"),
         (dict(seed=3), "seed: set by the cross-fitting itself"),

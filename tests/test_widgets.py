@@ -1,14 +1,16 @@
 """The slider's picture and table follow it; texts of pairs cannot become HTML."""
 
 import struct
+import time
 from base64 import b64decode
 from html.parser import HTMLParser
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from nbkit import widgets
 
@@ -102,6 +104,12 @@ def test_only_the_first_dropped_row_has_the_cut_above_it():
     assert cuts == [False, False, False, True, False, False]
 
 
+def hint(slider):
+    """What is shown when the pointer rests on it: a trait with two names, by version."""
+    version = int(ipywidgets.__version__.split(".")[0])
+    return slider.tooltip if version > 7 else slider.description_tooltip
+
+
 def png_size(picture):
     tags = Reader(picture.value).tags
     assert [tag for tag, _ in tags] == ["img"]
@@ -122,7 +130,7 @@ def test_the_picture_is_a_png_with_words_and_a_panel_for_the_curve():
 
 def test_the_slider_can_be_read_and_waits_for_release():
     slider = widgets.share_slider(SCORES, PAIRS).children[0]
-    assert "share of pairs kept" in slider.description and "arrow keys" in slider.tooltip
+    assert "share of pairs kept" in slider.description and "arrow keys" in hint(slider)
     assert slider.continuous_update is False
     assert slider.style.description_width == "initial"  # else the description is cut off
 
@@ -130,7 +138,11 @@ def test_the_slider_can_be_read_and_waits_for_release():
 def test_pairs_without_a_score_are_not_there():
     scores = SCORES.copy()
     scores["p4"] = np.nan
-    box = widgets.share_slider(scores, PAIRS, rows=9)
+    with pytest.warns(UserWarning, match="1 of 10 pairs are left out: .*'p4': no validation") as w:
+        box = widgets.share_slider(scores, PAIRS, rows=9)
+        box.children[0].value = 0.8
+    assert len(w) == 1 and w[0].filename == __file__
+    box.children[0].value = 0.5
     assert "prompt 4" not in [row[2] for row in parts(box)[2].rows]
     assert "of 9 pairs kept" in box.children[1].value
 
@@ -168,6 +180,23 @@ def test_conversations_are_shown_as_text():
     assert table.rows[1][2:] == ["user: hello <b>\nassistant: yes ?\nuser: pet of mia ?", "dog"]
 
 
+def test_columns_of_any_kind_are_shown_as_text():
+    """Tags as a list of texts, lists without an end, and messages with more than their content."""
+    pairs = PAIRS.add_column("tags", [["math", "<b>"]] * 10)
+    pairs = pairs.add_column("none", [None] * 10).add_column("empty", [[]] * 10)
+    pairs = pairs.add_column("facts", [{"source": "web"}] * 10).add_column("n", list(range(10)))
+    pairs = pairs.add_column("turns", [[{"from": "human", "value": "hello"}]] * 10)
+    show = ["tags", "none", "empty", "facts", "n", "turns"]
+    table = parts(widgets.share_slider(SCORES, pairs, show=show))[2]
+    told = ["math\n<b>", "None", "", "{'source': 'web'}", "1"]
+    assert table.rows[1][2:7] == told and "hello" in table.rows[1][7]
+
+
+def test_pairs_may_come_as_a_data_frame():
+    from_frame = parts(widgets.share_slider(SCORES, PAIRS.to_pandas()))[2]
+    assert from_frame.rows == parts(widgets.share_slider(SCORES, PAIRS))[2].rows
+
+
 def test_long_texts_are_shortened():
     pairs = PAIRS.remove_columns(["prompt"]).add_column("prompt", ["x" * 10_000] * 10)
     text = parts(widgets.share_slider(SCORES, pairs))[2].rows[1][2]
@@ -177,16 +206,20 @@ def test_long_texts_are_shortened():
 def test_impossible_input_is_refused_at_once():
     with pytest.raises(TypeError, match="scores as a pandas Series indexed by pair id, got list"):
         widgets.share_slider([1.0], PAIRS)
-    with pytest.raises(TypeError, match="pairs as a datasets.Dataset, got DataFrame"):
-        widgets.share_slider(SCORES, PAIRS.to_pandas())
+    with pytest.raises(TypeError, match="expected preference pairs, got a float"):
+        widgets.share_slider(SCORES, 0.5)
+    with pytest.raises(ValueError, match="pairs holds pair 'p0' more than once"):
+        widgets.share_slider(SCORES, concatenate_datasets([PAIRS, PAIRS.select([0])]))
+    with pytest.raises(TypeError, match="validation_loss of pair '.*' is '.*'; expected numbers"):
+        widgets.share_slider(SCORES.astype(str), PAIRS)
     with pytest.raises(ValueError, match=r"\['answer'\] are missing in the pairs. Came: \['id'"):
         widgets.share_slider(SCORES, PAIRS, show=("prompt", "answer"))
     with pytest.raises(ValueError, match=r"4 of 10 scored pairs are not in `pairs`: \['p6', 'p7'"):
         widgets.share_slider(SCORES, PAIRS.select(range(6)))
     for rows in (0, 2.5, True):
-        with pytest.raises(ValueError, match=f"rows={rows}; expected a count"):
+        with pytest.raises((TypeError, ValueError), match=f"rows={rows}; expected a whole number"):
             widgets.share_slider(SCORES, PAIRS, rows=rows)
-    with pytest.raises(ValueError, match="every score is NaN"):
+    with pytest.raises(ValueError, match="every score is NaN"), pytest.warns(UserWarning):
         widgets.share_slider(SCORES * np.nan, PAIRS)
     with pytest.raises(ValueError, match=r"Columns \['seed'\] are missing"):
         widgets.share_slider(SCORES, PAIRS, curve=CURVE.drop(columns="seed"))
@@ -224,6 +257,31 @@ def test_the_weight_brings_pairs_in_and_throws_others_out():
     assert plt.get_fignums() == []
 
 
+def test_a_weight_takes_no_longer_for_many_pairs():
+    """The work grows as the pairs do: it once took 45 s a move at 60,000 of them."""
+    took = []
+    for count in (300, 30_000):
+        ids = [f"q{number}" for number in range(count)]
+        pairs = Dataset.from_dict({"id": ids, "chosen": ["?"] * count})
+        draw = np.random.default_rng(0)
+        margins = (pd.Series(draw.normal(size=count), ids) for _ in range(2))
+        box = widgets.weight_slider(*margins, pairs, show="chosen")
+        start = time.process_time()
+        box.children[0].value = 2.0
+        took.append(time.process_time() - start)
+    assert took[1] < took[0] + 1.0, took
+
+
+def test_margins_of_other_pairs_are_said_once_and_left_out():
+    implicit = IMPLICIT.drop("p3").where(IMPLICIT.index.drop("p3") != "p5", np.nan)
+    with pytest.warns(UserWarning) as said:
+        box = widgets.weight_slider(EXPLICIT, implicit, PAIRS, keep=3)
+        box.children[0].value = 2.0
+    told = [str(warning.message) for warning in said]
+    assert len(told) == 2 and "'p3': only in The first margin" in told[0]
+    assert "'p5': no alignment_potential (NaN)" in told[1]
+
+
 def test_the_weights_table_shows_the_foremost_and_a_line_between_in_and_out():
     table = parts(widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=1, show="chosen"))[2]
     assert [row[-1] for row in table.rows[1:]] == ["good 5", "good 9"]
@@ -234,7 +292,7 @@ def test_the_weights_table_shows_the_foremost_and_a_line_between_in_and_out():
 
 def test_the_weights_slider_can_be_read_and_waits_for_release():
     slider = widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS).children[0]
-    assert "weight of the implicit margin" in slider.description and "arrow keys" in slider.tooltip
+    assert "weight of the implicit margin" in slider.description and "arrow keys" in hint(slider)
     assert slider.continuous_update is False
     assert slider.style.description_width == "initial"
 
@@ -244,9 +302,9 @@ def test_the_weights_slider_refuses_what_it_cannot_draw():
         widgets.weight_slider(EXPLICIT, [1.0], PAIRS)
     with pytest.raises(ValueError, match=r"4 of 10 scored pairs are not in `pairs`: \['p6', 'p7'"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS.select(range(6)))
-    with pytest.raises(ValueError, match="must hold the same pairs"):
-        widgets.weight_slider(EXPLICIT, IMPLICIT.iloc[:5], PAIRS)
-    with pytest.raises(ValueError, match="rows=0; expected a count"):
+    with pytest.raises(ValueError, match="have no pair in common"):
+        widgets.weight_slider(EXPLICIT, IMPLICIT.rename("{}-2".format), PAIRS)
+    with pytest.raises(ValueError, match="rows=0; expected a whole number"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=0)
     with pytest.raises(ValueError, match="keep=2.0"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, keep=2.0)
@@ -315,7 +373,7 @@ def test_handles_that_meet_keep_nothing_and_come_apart_again():
 
 def test_the_bands_sliders_can_be_read_and_wait_for_release():
     for slider in band_parts(widgets.band_sliders(FIRST, SECOND, PAIRS))[:2]:
-        assert slider.description.startswith("percentiles of") and "arrow keys" in slider.tooltip
+        assert slider.description.startswith("percentiles of") and "arrow keys" in hint(slider)
         assert slider.continuous_update is False
         assert slider.style.description_width == "initial"
 
@@ -337,7 +395,12 @@ def test_the_bands_sliders_refuse_what_they_cannot_draw():
         widgets.band_sliders(FIRST.sort_index(), SECOND, PAIRS.select(range(6)))
     with pytest.raises(ValueError, match="low=0.8, high=0.2; expected shares"):
         widgets.band_sliders(FIRST, SECOND, PAIRS, low=0.8, high=0.2)
-    with pytest.raises(ValueError, match="rows=0; expected a count"):
+    with pytest.raises(ValueError, match="rows=0; expected a whole number"):
         widgets.band_sliders(FIRST, SECOND, PAIRS, rows=0)
     with pytest.raises(TypeError, match="marks is int64; expected a boolean Series"):
         widgets.band_sliders(FIRST, SECOND, PAIRS, marks=FLIPPED.astype(int))
+
+
+def test_a_long_name_does_not_push_the_slider_off_the_page():
+    first = widgets.band_sliders(FIRST.rename("x" * 500), SECOND, PAIRS).children[0]
+    assert len(first.description) < 80

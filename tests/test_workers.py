@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import nbkit as nb
 from nbkit import workers
+from nbkit.cache import keep_table
 from nbkit.workers import check_workers, run_jobs, stop_workers
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -154,6 +155,16 @@ def test_one_bar_over_the_jobs(monkeypatch):
     assert options["delay"] == 1 and not options["disable"]
 
 
+def test_a_warning_reaches_the_caller_each_text_once(tmp_path):
+    """And a result that could not be kept is there all the same."""
+    (tmp_path / "taken").write_text("a file")
+    jobs = [(tmp_path / "taken" / f"{n}.parquet", work.frame, n) for n in range(4)]
+    with pytest.warns(UserWarning) as heard:
+        done = in_two(keep_table, jobs)
+    assert [done[n].x.tolist() for n in range(4)] == [[n] for n in range(4)]
+    assert [str(w.message)[:22] for w in heard] == ["Results cannot be kept"]
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -175,8 +186,9 @@ def test_functions_that_a_worker_cannot_import_are_refused():
         with pytest.raises(ValueError, match="must be importable.*use workers=1"):
             run_jobs(function, [()], 2)
         assert list(run_jobs(function, [()], 1)) == [(0, None)]
-        with pytest.raises(ValueError, match="must be importable.*use workers=1"):
-            nb.at_once({"a": partial(function)}, 2)
+        for prepared in (partial(function), partial(partial(function)), partial(map, function)):
+            with pytest.raises(ValueError, match="must be importable.*use workers=1"):
+                nb.at_once({"a": prepared}, 2)
 
 
 def test_a_policy_on_another_device_is_refused():

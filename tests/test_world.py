@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from nbkit import world
+from nbkit import load_pairs, world
 from nbkit.world import pool, sft
+from nbkit.world.pairs import _pair as make_pair
 from nbkit.world.tokenizer import build_tokenizer
 
 ANSWERS = [
@@ -153,6 +154,19 @@ def test_seed_n_and_noise_change_only_what_they_should(rows):
     assert (exact.chosen == few.chosen)[same].all()
     assert (exact.chosen_score == exact.chosen_reward).all()
     assert not exact.flipped.any()
+
+
+def test_no_response_is_empty(rows):
+    """The pool holds ten empty answers, which `load_pairs` refuses."""
+    assert rows.id[2907] == "train-0-02907-coin-hal"  # one of them was rejected here
+    assert not (rows.chosen.str.strip() == "").any() and not (rows.rejected.str.strip() == "").any()
+    assert len(load_pairs(world.pairs(331, seed=5))) == 331  # and chosen or rejected in the last
+    silent = {key for (key, _), answers in pool.read_pool().items() if "" in answers}
+    assert len(silent) == 7
+    facts = [fact for fact in world.FACTS if fact.key in silent]
+    for fact, i, noise in itertools.product(facts, range(300), (0.0, world.NOISE)):
+        pair = make_pair(fact, i, 0, noise)
+        assert pair["chosen"].strip() and pair["rejected"].strip()
 
 
 def test_ground_truth_agrees_with_the_text(rows):

@@ -62,6 +62,33 @@ CONFIGS = {
     "bloom": lambda: tf.BloomConfig(
         vocab_size=VOCABULARY, hidden_size=48, n_layer=2, n_head=4, initializer_range=0.2
     ),  # fmt: skip
+    "opt": lambda: tf.OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=48, word_embed_proj_dim=24, ffn_dim=64, init_std=0.2,
+        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=256,
+        do_layer_norm_before=False,
+    ),
+    "bart": lambda: tf.BartConfig(
+        vocab_size=VOCABULARY, d_model=48, decoder_layers=2, decoder_attention_heads=4,
+        decoder_ffn_dim=64, max_position_embeddings=256, init_std=0.2, is_decoder=True,
+        is_encoder_decoder=False,
+    ),
+    "bigcode": lambda: tf.GPTBigCodeConfig(**GPT2, multi_query=True),
+    "falcon": lambda: tf.FalconConfig(
+        vocab_size=VOCABULARY, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+        initializer_range=0.2,
+    ),
+    "mixtral": lambda: tf.MixtralConfig(
+        **GROUPED, num_local_experts=4, experts_implementation="eager"
+    ),
+    "deepseek_v3": lambda: tf.DeepseekV3Config(
+        **BASE, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, n_group=1,
+        topk_group=1, n_shared_experts=1, first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16,
+        qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=12, experts_implementation="eager",
+    ),
+    "mamba": lambda: tf.MambaConfig(
+        vocab_size=VOCABULARY, hidden_size=48, num_hidden_layers=2, state_size=8,
+        initializer_range=0.2,
+    ),
 }
 
 

@@ -34,15 +34,15 @@ def forward_mode(
     """
     check_packed(policy, token_pairs, "Forward mode")
     model = policy.causal_lm
-    head, backbone = model.get_output_embeddings().weight, model.base_model
-    names = {id(p): name for name, p in model.named_parameters()}
-    d_head = direction.get(names[id(head)])
     logps, slopes = torch.zeros(2, 2 * len(token_pairs), dtype=torch.float64)
     with (
         policy.ready(), torch.no_grad(), dual_level(),
         tqdm(total=len(token_pairs), unit=" pairs", desc=f"forward mode, {policy.name}", delay=1,
              disable=not progress) as bar,
     ):  # fmt: skip
+        head, backbone = model.get_output_embeddings().weight, model.base_model
+        names = {id(p): name for name, p in model.named_parameters()}
+        d_head = direction.get(names[id(head)])
         duals = {
             name: forward_ad.make_dual(p, direction[names[id(p)]])
             for name, p in backbone.named_parameters()

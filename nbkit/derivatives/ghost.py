@@ -45,9 +45,11 @@ def ghost(
     check_packed(policy, token_pairs, "Ghost dot products")
     model = policy.causal_lm
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    names = {id(p): name for name, p in model.named_parameters()}
-    d_head = direction.get(names[id(head.weight)])
-    meter = _Meter(model.base_model, direction, names)
+    with policy.ready():
+        names = {id(p): name for name, p in model.named_parameters()}
+        head_name = names[id(head.weight)]
+        meter = _Meter(model.base_model, direction, names)
+    d_head = direction.get(head_name)
     sums = torch.zeros(2 * len(token_pairs), dtype=torch.float64)
     slopes = torch.zeros(len(token_pairs), dtype=torch.float64)
     with (
@@ -72,7 +74,7 @@ def ghost(
                     own = target_slopes(states, head.weight, row.targets, d_weight=d_head) * signs
                 slopes.index_add_(0, row.owners.cpu() // 2, own.double().cpu())
             bar.update(len(indices))
-    used = meter.seen | ({names[id(head.weight)]} if d_head is not None else set())
+    used = meter.seen | ({head_name} if d_head is not None else set())
     if missed := sorted(set(direction) - used):
         raise CannotServe(
             f"Ghost dot products cannot serve {policy.name!r}: {len(missed)} of its parameters "

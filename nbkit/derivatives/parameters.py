@@ -33,7 +33,8 @@ def choose(policy: Policy, parameters: str | Callable[[str], bool] | None = None
         raise ValueError(
             f"parameters={parameters!r}; expected 'all', 'lora', or a function name -> bool."
         )
-    named = dict(policy.causal_lm.named_parameters())
+    with policy.ready():  # no other thread has put something in their place
+        named = dict(policy.causal_lm.named_parameters())
     chosen = {
         name: p
         for name, p in named.items()
@@ -75,7 +76,7 @@ def differentiable(policy: Policy, chosen: Direction):
 
 
 def dot(a: Direction, b: Direction) -> float:
-    """Inner product: products in float32 at least, summed in float64."""
+    """Inner product: of products in float32, summed in float64."""
     return sum((a[name].float() * b[name].float()).sum(dtype=torch.float64).item() for name in a)
 
 

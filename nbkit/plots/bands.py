@@ -3,9 +3,10 @@
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
-from nbkit.plots.common import current_axes
+from nbkit.inputs import LeftOut
+from nbkit.plots.common import current_axes, score_name
 from nbkit.plots.kept import flags, scatter_kept
-from nbkit.select import middle
+from nbkit.select import as_scores, middle
 
 
 def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=None):
@@ -17,7 +18,8 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
     Parameters
     ----------
     a, b
-        Series by pair id, such as LossDiff and IRM. A pair without one of them (NaN) is left out.
+        Series by pair id, such as LossDiff and IRM. A pair without one of them (NaN, or no row) is
+        left out, with a warning.
     a_band, b_band
         (low, high): shares, as for `nbkit.select.middle`. Kept is what lies in both bands: their
         intersection, `nbkit.select.both`, which may be empty here.
@@ -37,6 +39,9 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
         For what `middle` refuses, scores without a common pair, and marks that are no boolean
         Series over all of them.
     """
+    for name, band in (("a_band", a_band), ("b_band", b_band)):
+        if not isinstance(band, (tuple, list)) or len(band) != 2:
+            raise TypeError(f"{name}={band!r:.60}; expected two shares, (low, high).")
     a, b = on_common_pairs(a, b)
     marks = None if marks is None else flags(marks, a.index)
     kept = in_both(a, b, a_band, b_band)
@@ -58,13 +63,17 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
 
 
 def on_common_pairs(a, b) -> tuple[pd.Series, pd.Series]:
-    """Both scores, on the pairs that have both."""
-    middle(a, 0, 1), middle(b, 0, 1)  # refuses what is no score
-    common = a.dropna().index.intersection(b.dropna().index)
+    """Both scores, on the pairs that have both; the others are warned of."""
+    a, b = as_scores(a), as_scores(b)
+    has_a, has_b = a.dropna().index, b.dropna().index
+    common = has_a.intersection(has_b)
     if common.empty:
         raise ValueError(
             f"No pair has both scores (of {len(a)} and {len(b)}). Are both indexed by pair id?"
         )
+    every = a.index.union(b.index)
+    lacking = every.difference(common)
+    LeftOut(dict.fromkeys(lacking, "not both scores")).warn(len(every), stacklevel=3)
     return a[common], b[common]
 
 
@@ -82,5 +91,5 @@ def percentiles(scores) -> pd.Series:
 
 def _label(scores, band) -> str:
     ranked = scores.loc[middle(scores, *band)]
-    name = str(scores.name or "score").replace("_", " ")
-    return f"{name}, percentile\n(kept: {ranked.iloc[0]:.3g} to {ranked.iloc[-1]:.3g})"
+    kept = f"(kept: {ranked.iloc[0]:.3g} to {ranked.iloc[-1]:.3g})"
+    return f"{score_name(scores)}, percentile\n{kept}"

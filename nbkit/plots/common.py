@@ -3,21 +3,49 @@
 import io
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+
+from nbkit.inputs import LeftOut
+from nbkit.select import as_scores
 
 PALETTE = sns.color_palette("colorblind").as_hex()
 COLORS = {"chosen": PALETTE[0], "rejected": PALETTE[1], "margin": PALETTE[2]}
 GREY = "0.45"  # seen on white and on black
 GUIDE = {"color": GREY, "linewidth": 1, "zorder": 0}
 
+LONGEST = 40  # characters of one name
 TRACE_COLUMNS = ["step", "id", "chosen_logp", "rejected_logp", "margin"]
 
 
 def current_axes(ax):
     """The Axes that was given, or the current one, as seaborn does."""
     return plt.gca() if ax is None else ax
+
+
+def plain(name) -> str:
+    """A name that came with the data, for a figure: every character as it is, `$` too, which
+    matplotlib else reads as the start of a formula; and not endless."""
+    text = str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    if len(text) > LONGEST:  # both ends: names often differ in the last word
+        text = f"{text[: LONGEST // 2]}…{text[1 - LONGEST // 2 :]}"
+    return text.replace("$", r"\$")
+
+
+def score_name(scores) -> str:
+    """What the scores are called in a figure."""
+    return plain(scores.name or "score").replace("_", " ")
+
+
+def known_scores(scores) -> pd.Series:
+    """The scores without NaN, which are warned of, on behalf of the caller's caller."""
+    scores = as_scores(scores)
+    missing = scores.index[scores.isna()]
+    reason = f"no {scores.name or 'score'} (NaN)"
+    LeftOut(dict.fromkeys(missing, reason)).warn(len(scores), stacklevel=3)
+    return scores.dropna()
 
 
 def need_columns(frame, needed: list[str], what: str) -> None:
@@ -31,6 +59,15 @@ def need_columns(frame, needed: list[str], what: str) -> None:
         )
     if frame.empty:
         raise ValueError(f"Got no rows; expected {what} with at least one.")
+
+
+def need_numbers(frame, columns: list[str], what: str) -> None:
+    """Refuse columns that are no numbers, or hold one that is infinite (NaN passes)."""
+    for name in columns:
+        if not pd.api.types.is_any_real_numeric_dtype(frame[name]):
+            raise TypeError(f"Column {name!r} of {what} is {frame[name].dtype}; expected numbers.")
+        if (infinite := frame.index[np.isinf(frame[name].to_numpy(float, na_value=np.nan))]).size:
+            raise ValueError(f"Column {name!r} of {what} is infinite in row {infinite[0]!r}.")
 
 
 def as_png(draw, panels: int = 1) -> bytes:

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from nbkit.inputs import LeftOut
 from nbkit.intervals import seed_interval
-from nbkit.plots.common import GREY, GUIDE, PALETTE, current_axes, need_columns
+from nbkit.plots.common import GREY, GUIDE, PALETTE, current_axes, need_columns, need_numbers, plain
 
 BRIGHT = [color for number, color in enumerate(PALETTE) if number != 7]  # 7 is grey
 BUDGETS = {"examples": "o", "updates": "D"}  # one epoch each, or the same number of updates
@@ -33,7 +34,8 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
         optionally `budget`: "examples" and "updates" get a marker each, and one together where
         they are the same runs (full data). Selections stand from top to bottom in the order in
         which they first appear; controls (`full`, `before`, names that begin with `random`) are
-        grey. A row named `before` also gets a dashed line at its mean. NaN is left out.
+        grey. A row named `before` also gets a dashed line at its mean. NaN is left out, with a
+        warning.
     metric
         Column to draw. Single seeds are faint dots; one seed alone has no interval.
     xlabel
@@ -42,6 +44,7 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
     if isinstance(results, pd.DataFrame) and "budget" not in results.columns:
         results = results.assign(budget="examples")
     means = _one_for_equal_budgets(over_seeds(results, ["selection", "budget"], metric))
+    _tell_missing(results, metric)
     names = list(means["selection"].unique())
     both = set(BUDGETS) <= set(means["budget"])
     ax = current_axes(ax)
@@ -53,13 +56,13 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
     if "before" in names:
         values = results.loc[results["selection"] == "before", metric]
         ax.axvline(values.mean(), **(GUIDE | {"linestyle": "--"}))
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [plain(name) for name in names])
     # with two budgets, some room at the bottom holds the legend, clear of all points
     room = max(0.5, 0.1 * len(names)) if both else 0.0
     ax.set_ylim(len(names) - 0.5 + room, -0.5)
     if both:
         _budget_legend(ax)
-    label = xlabel or LABELS.get(metric, metric.replace("_", " "))
+    label = xlabel or LABELS.get(metric, plain(metric).replace("_", " "))
     ax.set(xlabel=f"{label}\n{_seeds(means)}; faint: single seeds", ylabel="")
     ax.grid(axis="x", alpha=0.3)
     return ax
@@ -80,20 +83,21 @@ def share_curve(results, ax=None, *, metric="win_rate", hue=None, parabola=True)
         matter of `nbkit.parabola_peak`.
     """
     means = over_shares(results, ["share"] if hue is None else [hue, "share"], metric)
+    _tell_missing(results, metric)
     lines = [(None, means)] if hue is None else means.groupby(hue, sort=False)
     ax = current_axes(ax)
     for number, (name, line) in enumerate(lines):
         color = BRIGHT[number % len(BRIGHT)]
         line = line.sort_values("share")
-        label = _seeds(line) if hue is None else str(name)
+        label = _seeds(line) if hue is None else plain(name)
         ax.plot(line["share"], line["mean"], "o-", color=color, markersize=5, label=label)
         ax.fill_between(line["share"], line["low"], line["high"], color=color, alpha=0.15, lw=0)
         if parabola and len(line) > 2:
             _draw_parabola(ax, line, color)
-    ylabel = LABELS.get(metric, metric.replace("_", " "))
+    ylabel = LABELS.get(metric, plain(metric).replace("_", " "))
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     ax.set(xlabel="share of pairs kept", ylabel=fill(ylabel, 36))
-    ax.legend(title=None if hue is None else f"{hue} ({_seeds(means)})", frameon=False)
+    ax.legend(title=None if hue is None else f"{plain(hue)} ({_seeds(means)})", frameon=False)
     return ax
 
 
@@ -110,8 +114,8 @@ def over_seeds(results, by: list[str], metric: str) -> pd.DataFrame:
     """Columns `*by, mean, low, high, values`: one row for each combination, in order of
     appearance; `values` are the single seeds'. NaN is left out."""
     need_columns(results, [*by, "seed", metric], "results of an experiment")
-    if not pd.api.types.is_numeric_dtype(results[metric]):
-        raise TypeError(f"Column {metric!r} is {results[metric].dtype}; expected numbers.")
+    numbers = [metric, *(name for name in by if name == "share")]
+    need_numbers(results, numbers, "results of an experiment")
     known = results.dropna(subset=[metric])
     if known.empty:
         raise ValueError(f"Column {metric!r} holds no number ({len(results)} rows came).")
@@ -126,6 +130,12 @@ def over_seeds(results, by: list[str], metric: str) -> pd.DataFrame:
     for key, values in known.groupby(by, sort=False, dropna=False)[metric]:
         rows.append((*key, *seed_interval(values), values.to_numpy(float)))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "values"])
+
+
+def _tell_missing(results, metric: str) -> None:
+    missing = results.index[results[metric].isna()]
+    left_out = LeftOut({f"row {row}": f"no {metric} (NaN)" for row in missing})
+    left_out.warn(len(results), "rows", stacklevel=3)
 
 
 def _one_for_equal_budgets(means) -> pd.DataFrame:

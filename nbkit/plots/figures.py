@@ -3,10 +3,21 @@
 Chosen is always blue and rejected always orange, from seaborn's colour-blind palette.
 """
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from nbkit.plots.common import COLORS, GUIDE, PALETTE, TRACE_COLUMNS, current_axes, need_columns
+from nbkit.inputs import as_number
+from nbkit.plots.common import (
+    COLORS,
+    GUIDE,
+    PALETTE,
+    TRACE_COLUMNS,
+    current_axes,
+    need_columns,
+    need_numbers,
+    plain,
+)
 
 
 def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
@@ -16,7 +27,8 @@ def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
     ----------
     scores
         A Series (drawn under its name), a DataFrame (a distribution for each column), or a dict
-        name -> Series. One number for each pair; NaN is left out and counted in the legend.
+        name -> Series. One number for each pair; NaN and infinity are left out and counted in the
+        legend.
     xlabel
         Say the unit: nats for implicit margins, the reward's own for explicit ones.
 
@@ -30,7 +42,9 @@ def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
     for name, values in kept.items():
         if values.empty:
             raise ValueError(f"Scores {name!r} hold no number ({len(named[name])} values came).")
-    labels = {name: _share_above_zero(name, named[name], kept[name], unit) for name in kept}
+    labels = {name: _share_above_zero(plain(name), named[name], kept[name], unit) for name in kept}
+    if len(set(labels.values())) < len(labels):
+        raise ValueError("Two distributions have the same name once shortened: give them others.")
     tidy = pd.concat(
         [pd.DataFrame({"score": kept[name], "label": labels[name]}) for name in kept],
         ignore_index=True,
@@ -74,6 +88,9 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
     """
     needed = TRACE_COLUMNS if margin else TRACE_COLUMNS[:4]
     need_columns(trace, needed, "a training trace")
+    need_numbers(trace, [name for name in needed if name != "id"], "a training trace")
+    if band is not None:
+        band = as_number(band, "band", above=0, most=100)
     changes = _since_first_step(trace)
     ax = current_axes(ax)
     sns.lineplot(
@@ -95,7 +112,7 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
         ylabel = "change since the first step; margin\n(nats, summed over response tokens)"
     ax.axhline(0, **GUIDE)
     ax.set(xlabel="training step (updates)", ylabel=ylabel)
-    shaded = "" if band is None else f" (band: middle {band}% of pairs)"
+    shaded = "" if band is None else f" (band: middle {band:g}% of pairs)"
     ax.legend(title=f"mean{shaded}", alignment="left", frameon=False)
     return ax
 
@@ -110,6 +127,7 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
         bottom in the order in which they come.
     """
     need_columns(table, ["name", "win_rate", "low", "high"], "a table of win rates")
+    need_numbers(table, ["win_rate", "low", "high"], "a table of win rates")
     numbers = table[["win_rate", "low", "high"]]
     outside = ~numbers.apply(lambda column: column.between(0, 1)).all(axis=1)
     crossed = (table["low"] > table["win_rate"]) | (table["high"] < table["win_rate"])
@@ -130,7 +148,7 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
         capsize=3,
     )
     ax.axvline(0.5, **(GUIDE | {"linestyle": "--"}))
-    ax.set_yticks(places, table["name"])
+    ax.set_yticks(places, [plain(name) for name in table["name"]])
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", alpha=0.3)
@@ -151,15 +169,16 @@ def _named_scores(scores) -> dict[str, pd.Series]:
         raise ValueError("margins got no scores; expected at least one Series.")
     named = {str(name): pd.Series(values) for name, values in scores.items()}
     for name, values in named.items():
-        if not (pd.api.types.is_numeric_dtype(values) or values.empty):
+        if not (pd.api.types.is_any_real_numeric_dtype(values) or values.empty):
             raise TypeError(f"Scores {name!r} are {values.dtype}; expected numbers.")
     return named
 
 
 def _share_above_zero(name, values, kept, unit) -> str:
     label = f"{name}: {(kept > 0).mean():.0%} above 0"
-    missing = len(values) - len(kept)
-    return f"{label} ({missing} {unit} without a score)" if missing else label
+    missing, infinite = len(values) - len(kept), int(np.isinf(kept).sum())
+    label += f" ({missing} {unit} without a score)" if missing else ""
+    return label + (f" ({infinite} infinite, not drawn)" if infinite else "")
 
 
 def _since_first_step(trace) -> pd.DataFrame:

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from nbkit.plots.common import PALETTE
+from nbkit.plots.common import PALETTE, known_scores, plain, score_name
 from nbkit.plots.comparison import over_shares, share_curve
-from nbkit.select import check_scores, easiest
+from nbkit.select import as_scores, easiest
 
 KEPT, DROPPED, MARKED = PALETTE[2], "0.75", PALETTE[1]
 BINS = 40
@@ -21,7 +21,7 @@ def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
     ----------
     scores
         Series by pair id; lower means easier. Infinite scores cannot be drawn: they are counted in
-        the legend.
+        the legend. Pairs without a score (NaN) are left out, with a warning.
     share
         Share of the scored pairs to keep, above 0 and up to 1, as `nbkit.select.easiest` does.
     axes
@@ -37,7 +37,9 @@ def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
     numpy array of matplotlib Axes
         The histogram of the scores and, with `curve`, the curve with this share marked.
     """
-    scores = _numbers(scores)
+    if not np.isfinite(as_scores(scores)).any():
+        raise ValueError(f"The scores hold no finite number ({len(scores)} values came).")
+    scores = known_scores(scores)
     share = _share(share)
     keep = easiest(scores, share)
     marks = None if marks is None else flags(marks, scores.index)
@@ -52,7 +54,6 @@ def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
 
 
 def _draw_scores(ax, scores, keep, marks) -> None:
-    name = str(scores.name or "score").replace("_", " ")
     kept, dropped = scores.loc[keep], scores.drop(keep)
     finite = scores[np.isfinite(scores)]
     ax.hist(
@@ -68,7 +69,7 @@ def _draw_scores(ax, scores, keep, marks) -> None:
     cut = kept.iloc[-1]
     if np.isfinite(cut):
         ax.axvline(cut, color="0.2", linestyle="--", label=f"cut at {cut:.3g}")
-    ax.set(xlabel=f"{name} (lower is easier)", ylabel="pairs")
+    ax.set(xlabel=f"{score_name(scores)} (lower is easier)", ylabel="pairs")
     # the legend stands above the bars: they are anywhere, and move with the share
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
 
@@ -79,21 +80,23 @@ def scatter_kept(ax, x, y, scores, kept, marks) -> None:
     `x`, `y` and `scores`, which the legend tells of, are Series over the same pairs, `kept` some of
     their ids, `marks` as `flags` returns them or None.
     """
-    dropped = scores.index.difference(kept)
-    for word, ids, color in (("dropped", dropped, DROPPED), ("kept", kept, KEPT)):
-        label = describe(word, scores.loc[ids], len(scores), marks)
-        ax.scatter(x.loc[ids], y.loc[ids], s=10, color=color, lw=0, label=label)
+    x, y = x.reindex(scores.index), y.reindex(scores.index)
+    is_kept = np.zeros(len(scores), bool)
+    is_kept[scores.index.get_indexer(kept)] = True
+    for word, part, color in (("dropped", ~is_kept, DROPPED), ("kept", is_kept, KEPT)):
+        label = describe(word, scores[part], len(scores), marks)
+        ax.scatter(x[part], y[part], s=10, color=color, lw=0, label=label)
     if marks is not None:
-        ids = scores.index[marks[scores.index]]
-        ax.scatter(x.loc[ids], y.loc[ids], s=14, color=MARKED, marker="x", lw=0.8,
-                   label=str(marks.name or "marked").replace("_", " "))  # fmt: skip
+        part = marks[scores.index].to_numpy(bool)
+        ax.scatter(x[part], y[part], s=14, color=MARKED, marker="x", lw=0.8,
+                   label=plain(marks.name or "marked").replace("_", " "))  # fmt: skip
 
 
 def describe(word: str, part, total: int, marks) -> str:
     """Legend text of some of the pairs: how many, and the share of them with a mark."""
     text = f"{word} {len(part) / total:.0%}: {len(part):,} pairs"
     if marks is not None and len(part):
-        text += f", {marks[part.index].mean():.0%} {marks.name or 'marked'}"
+        text += f", {marks[part.index].mean():.0%} {plain(marks.name or 'marked')}"
     infinite = int(np.isinf(part).sum())
     return f"{text}, {infinite:,} infinite" if infinite else text
 
@@ -110,16 +113,6 @@ def _draw_share(ax, means, share: float) -> None:
     else:
         ax.plot([], [], "--", color="0.2", linewidth=1, label=f"at {share:.0%}: not measured")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
-
-
-def _numbers(scores) -> pd.Series:
-    """The scores without NaN."""
-    check_scores(scores)
-    if not pd.api.types.is_numeric_dtype(scores):
-        raise TypeError(f"The scores are {scores.dtype}; expected numbers.")
-    if not np.isfinite(scores).any():
-        raise ValueError(f"The scores hold no finite number ({len(scores)} values came).")
-    return scores.dropna()
 
 
 def _share(share) -> float:

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from nbkit.plots.common import COLORS, current_axes, need_columns
+from nbkit.inputs import as_number
+from nbkit.plots.common import COLORS, current_axes, need_columns, score_name
 from nbkit.scores.difficulty import learned_step, margins_by_step
-from nbkit.select import check_scores
+from nbkit.select import as_scores
 
 # Orange: the policy leans to the rejected response; blue: to the chosen one.
 LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_cmap=True)
@@ -47,8 +48,8 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
     steps, values = margins.columns.to_numpy(float), margins.loc[order].to_numpy(float)
     if limit is None:
         limit = np.percentile(np.abs(values), ROBUST) or 1.0
-    elif not limit > 0:
-        raise ValueError(f"limit={limit}; expected a margin above 0, in beta x nats.")
+    else:
+        limit = as_number(limit, "limit", above=0)
     ax = current_axes(ax)
     mesh = ax.pcolormesh(
         _edges(steps),
@@ -70,15 +71,15 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
     )
     ax.set_yticks([0.5, len(values) - 0.5], ["easiest", "hardest"])
     ax.set_ylim(len(values), 0)
-    name = str(scores.name or "score").replace("_", " ")
     missing = len(margins) - len(order)
     left_out = f"\n({missing:,} without a score left out)" if missing else ""
-    ax.set(xlabel="training step (updates)", ylabel=f"{len(order):,} pairs by {name}{left_out}")
+    ylabel = f"{len(order):,} pairs by {score_name(scores)}{left_out}"
+    ax.set(xlabel="training step (updates)", ylabel=ylabel)
     return ax
 
 
 def _easiest_first(margins, scores) -> list:
-    check_scores(scores)
+    scores = as_scores(scores)
     table = pd.DataFrame({"score": scores.reindex(margins.index), "mean": margins.mean(axis=1)})
     table = table.dropna(subset="score").sort_index()
     if table.empty:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from nbkit.plots.common import GREY, current_axes
+from nbkit.plots.common import GREY, current_axes, known_scores
 from nbkit.plots.kept import flags, scatter_kept
 from nbkit.scores import alignment_potential
 from nbkit.select import top
@@ -24,7 +24,7 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
     ----------
     explicit, implicit
         Series by pair id, as for `nbkit.scores.alignment_potential`. A pair without one of them
-        (NaN) is not drawn.
+        (NaN, or no row) is left out, with a warning.
     weight
         Price of the implicit margin, 0 or more.
     keep
@@ -39,7 +39,7 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
         x: z(|implicit|), y: z(explicit), in standard deviations. The most extreme values of
         either lie outside; the label of the x axis says how many pairs.
     """
-    potential = alignment_potential(explicit, implicit, weight).dropna()
+    potential = known_scores(alignment_potential(explicit, implicit, weight))
     kept = top(potential, keep)
     marks = None if marks is None else flags(marks, potential.index)
     with warnings.catch_warnings():  # of a margin that is the same everywhere: said above

@@ -8,8 +8,11 @@ own text colour, so that it can be read in a light and in a dark theme.
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML
+
+from nbkit.inputs import as_count, as_number, some
 
 TOKEN_COLUMNS = ["id", "side", "position", "token", "logp"]
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
@@ -47,6 +50,7 @@ def token_view(policy_tokens, reference_tokens, pair_id, *, limit=None) -> HTML:
     tokens = _join(policy_tokens, reference_tokens, pair_id)
     if limit is None:
         limit = max(tokens["log_ratio"].abs().max(), 1e-6)
+    limit = as_number(limit, "limit", above=0)
     rows = []
     for side in ("chosen", "rejected"):
         part = tokens[tokens["side"] == side]
@@ -75,7 +79,9 @@ def mask_view(tokens: Sequence[str], prompt_length: int, scored, *, special=()) 
     tokens, scored = list(tokens), [bool(value) for value in scored]
     if not tokens:
         raise ValueError("mask_view got no tokens.")
-    if not 0 <= prompt_length <= len(tokens):
+    if other := [token for token in tokens if not isinstance(token, str)]:
+        raise TypeError(f"mask_view takes tokens as text, got {some(other)} among them.")
+    if not 0 <= as_count(prompt_length, "prompt_length", least=0) <= len(tokens):
         raise ValueError(
             f"prompt_length is {prompt_length}; expected 0 to {len(tokens)}, as there are "
             f"{len(tokens)} tokens."
@@ -123,6 +129,8 @@ def _join(policy_tokens, reference_tokens, pair_id) -> pd.DataFrame:
     policy = policy.rename(columns={"logp": "policy"})
     policy["reference"] = reference["logp"]
     policy["log_ratio"] = policy["policy"] - policy["reference"]
+    if not np.isfinite(policy["log_ratio"]).all():
+        raise ValueError(f"A token of pair {pair_id!r} has a log-prob that is not finite.")
     return policy
 
 

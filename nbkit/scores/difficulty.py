@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from nbkit.inputs import as_number
+from nbkit.scores.margins import check_table, mean_logp
+
 
 def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
     """When a pair was learned for good: LS = min {t0 : m_t > threshold for all t > t0}
@@ -23,8 +26,11 @@ def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
         `trace_every=k` a step is known up to k - 1.
 
     Raises:
-        ValueError: a column is missing, a pair has a step twice or lacks one, or a margin is NaN.
+        TypeError: no trace, or a column that holds no numbers.
+        ValueError: a column is missing, a pair has a step twice or lacks one, or a margin is NaN
+            or infinite.
     """
+    threshold = as_number(threshold, "threshold")
     margins = margins_by_step(trace)
     steps = margins.index.to_numpy(float)
     below = margins.to_numpy() <= threshold
@@ -54,15 +60,17 @@ def perplexity(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
     reference. 1 and up; higher: the model finds the response less likely, token for token.
 
     Raises:
-        ValueError: side is neither "chosen" nor "rejected".
+        TypeError: no log-prob table.
+        ValueError: side is neither "chosen" nor "rejected"; a response has no tokens.
     """
-    side = _side(side)
-    return np.exp(-logps[f"{side}_logp"] / logps[f"{side}_tokens"]).rename("perplexity")
+    return np.exp(-mean_logp(logps, _side(side))).rename("perplexity")
 
 
 def response_length(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
     """Length of one response in scored tokens, its end-of-sequence token included."""
-    return logps[f"{_side(side)}_tokens"].rename("response_length")
+    side = _side(side)
+    check_table(logps, "The log-prob table")
+    return logps[f"{side}_tokens"].rename("response_length")
 
 
 def _side(side: str) -> str:
@@ -78,12 +86,22 @@ def _probabilities(trace: pd.DataFrame) -> pd.DataFrame:
 def margins_by_step(trace: pd.DataFrame) -> pd.DataFrame:
     """The margins of a training trace as a table [steps, pairs], steps ascending, pairs in the
     trace's order. Refuses traces as `learned_step` does."""
+    if not isinstance(trace, pd.DataFrame):
+        raise TypeError(
+            f"Expected a training trace, got {type(trace).__name__}. `nbkit.train_dpo(..., "
+            "trace=pairs).trace` is one."
+        )
     missing = [name for name in ("step", "id", "margin") if name not in trace]
     if missing:
         raise ValueError(
             f"A training trace has columns step, id and margin; {missing} are missing (came: "
             f"{list(trace)}). `nbkit.train_dpo(..., trace=pairs).trace` is one."
         )
+    for name in ("step", "margin"):
+        if not pd.api.types.is_any_real_numeric_dtype(trace[name]):
+            raise TypeError(f"The trace's {name} is {trace[name].dtype}; expected numbers.")
+    if (infinite := trace.loc[np.isinf(trace["margin"]), "id"]).size:
+        raise ValueError(f"The margin of pair {infinite.iloc[0]!r} is infinite at some step.")
     twice = trace.duplicated(["step", "id"])
     if twice.any():
         first = trace[twice].iloc[0]

@@ -20,11 +20,11 @@ from nbkit.derivatives.curvature import gauss_newton, solve
 from nbkit.derivatives.finite import logp_sums
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.reference import some
-from nbkit.inputs import as_policy
+from nbkit.inputs import as_number, as_policy
 from nbkit.logprobs import as_limit, tokenize
 from nbkit.models import Policy
-from nbkit.scores.margins import dpo_loss, implicit_margin, positive
-from nbkit.select import middle
+from nbkit.scores.margins import dpo_loss, implicit_margin
+from nbkit.select import as_scores, middle
 from nbkit.tables import LOGPS, rows_of_tokens
 from nbkit.tokens import check_vocabulary
 
@@ -111,7 +111,8 @@ def influence_table(
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
-    policy, beta, budget = as_policy(policy), positive(beta), as_limit(budget, "budget")
+    policy, budget = as_policy(policy), as_limit(budget, "budget")
+    beta = as_number(beta, "beta", above=0)
     if cache is not None:
         try_folder(cache)
     scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
@@ -172,6 +173,7 @@ def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
     Returns:
         Series "truncated_influence" of 0.0 and 1.0; NaN where the influence is.
     """
+    influence = as_scores(influence)
     band = middle(influence, low, high)
     kept = pd.Series(influence.index.isin(band).astype(float), influence.index)
     return kept.mask(influence.isna()).rename("truncated_influence")

@@ -7,6 +7,7 @@ import warnings
 
 import pandas as pd
 
+from nbkit.inputs import as_number
 from nbkit.scores.margins import common_pairs
 
 ROUNDING = 1e-4  # nats: two scorings of one model differ by less
@@ -38,25 +39,28 @@ def alignment_potential(
             pairs around it. Without, both margins must be in the same units.
 
     Returns:
-        Series over the pairs of `explicit`, standard deviations (or the margins' units); higher:
-        the judge is surer than the policy, more is left to learn. `nbkit.select.top(m_ap, 0.4)` is
-        the paper's selection. NaN where a margin is NaN.
+        Series over the pairs that both margins hold, in the order of `explicit` (pairs that only
+        one holds are warned of, and listed in `attrs["left_out"]`), in standard deviations (or the
+        margins' units); higher: the judge is surer than the policy, more is left to learn.
+        `nbkit.select.top(m_ap, 0.4)` is the paper's selection. NaN where a margin is NaN.
 
         A margin that is the same for every pair (up to the rounding of log-probs, 1e-4 nats) tells
         none from another: its z-score is 0, with a warning. So it is with DPO's implicit margin
         at policy = reference, which is 0 everywhere: M_AP then ranks by the explicit margin alone.
 
     Raises:
-        ValueError: the margins are not of the same pairs, or the weight is negative.
+        TypeError: no scores.
+        ValueError: no pair in common, an infinite margin, or a weight below 0.
     """
-    explicit, implicit = common_pairs(explicit, implicit)
-    if not weight >= 0:
-        raise ValueError(f"weight={weight!r}; expected a number, 0 or more.")
+    weight = as_number(weight, "weight", least=0)
+    explicit, implicit, left_out = common_pairs(explicit, implicit)
     judged, reached = explicit.abs(), implicit.abs()
     if standardize:
         judged = _zscore(explicit, 0.0, "explicit", "the implicit margin alone")
         reached = _zscore(reached, ROUNDING, "implicit", "the explicit margin alone")
-    return (judged - weight * reached).rename("alignment_potential")
+    score = (judged - weight * reached).rename("alignment_potential")
+    score.attrs["left_out"] = left_out
+    return score
 
 
 def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
@@ -71,9 +75,9 @@ def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
     and M_AP near the explicit margin.
 
     Raises:
-        ValueError: the margins are not of the same pairs, or one has the same size everywhere.
+        TypeError, ValueError: as of `alignment_potential`; a margin of the same size everywhere.
     """
-    explicit, implicit = common_pairs(explicit, implicit)
+    explicit, implicit, _ = common_pairs(explicit, implicit, where=None)
     slope = explicit.corr(implicit.abs())
     if pd.isna(slope) or implicit.abs().std(ddof=0) < ROUNDING:
         raise ValueError(
@@ -106,15 +110,17 @@ def bees(
         1 they contradict each other: one half.
 
     Raises:
-        ValueError: the margins are not of the same pairs, or not L < U.
+        TypeError, ValueError: as of `alignment_potential`; not L < U.
     """
-    explicit, implicit = common_pairs(explicit, implicit)
+    explicit, implicit, left_out = common_pairs(explicit, implicit)
     first = _probability(explicit, explicit_range, "explicit_range")
     second = _probability(implicit, implicit_range, "implicit_range")
     agree = first * second
     total = agree + (1 - first) * (1 - second)
     combined = (agree / total.where(total > 0)).where(total > 0, 0.5)
-    return combined.where(first.notna() & second.notna()).rename("bees")
+    score = combined.where(first.notna() & second.notna()).rename("bees")
+    score.attrs["left_out"] = left_out
+    return score
 
 
 def _zscore(values: pd.Series, rounding: float, name: str, instead: str) -> pd.Series:
@@ -132,7 +138,13 @@ def _zscore(values: pd.Series, rounding: float, name: str, instead: str) -> pd.S
 
 
 def _probability(margin: pd.Series, limits, name: str) -> pd.Series:
-    low, high = margin.quantile([0.01, 0.99]) if limits is None else limits
+    low, high = margin.quantile([0.01, 0.99]) if limits is None else _limits(limits, name)
     if not low < high:
-        raise ValueError(f"{name}: got [{low}, {high}]; expected L < U (all margins alike?).")
+        raise ValueError(f"{name}: got [{low:g}, {high:g}]; expected L < U (all margins alike?).")
     return (margin.clip(low, high) - low) / (high - low)
+
+
+def _limits(limits, name: str) -> tuple[float, float]:
+    if not isinstance(limits, (tuple, list)) or len(limits) != 2:
+        raise TypeError(f"{name}={limits!r:.60}; expected two numbers, (L, U).")
+    return tuple(as_number(end, name) for end in limits)

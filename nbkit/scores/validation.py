@@ -15,8 +15,8 @@ import pandas as pd
 from nbkit.cache import as_folder, hash_content, hash_pairs, keep_table, try_folder
 from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models import Policy
+from nbkit.tokens import tokenize_pairs
 from nbkit.train import (
-    loss_noise,
     pairs_that_fit,
     reference_table,
     refuse,
@@ -24,10 +24,12 @@ from nbkit.train import (
     settings_in_effect,
     train_dpo,
     updates,
+    warn_if_noise,
 )
 from nbkit.workers import check_workers, run_jobs
 
 HALVES = ("A", "B")
+WATCHED = 32  # pairs on which the precision is measured
 
 
 def validation_loss(policy: Policy, pairs, **options) -> pd.Series:
@@ -127,7 +129,9 @@ def cross_fitted_losses(
         losses[columns[number]] = result["loss"]
     ids = pd.Index(pairs["id"][:], name="id")
     losses = pd.concat(losses, axis=1, names=["split", "half"]).reindex(ids)
-    _warn_of_noise(losses.mean(axis=1), table, policy, settings)
+    few = fit.select(range(0, len(fit), -(-len(fit) // WATCHED)))
+    few = tokenize_pairs(policy.tokenizer, few)
+    warn_if_noise(policy, few, losses.mean(axis=1), settings)
     return losses
 
 
@@ -173,17 +177,3 @@ def _train_and_score(policy, learned, scored, table, points, seed, training) -> 
         )  # fmt: skip
     trace = run.trace[run.trace.step > 0]
     return np.logaddexp(0.0, -trace.margin).groupby(trace.id).mean().to_frame("loss")
-
-
-def _warn_of_noise(score, table, policy, settings) -> None:
-    """Warn if the pairs differ by less than rounding alone would make them differ."""
-    noise = loss_noise(table, policy.dtype, settings["loss"], settings["beta"])
-    if (spread := score.std()) < noise:
-        dtype = str(policy.dtype).removeprefix("torch.")
-        precise = "" if dtype == "float32" else ", or a policy in float32"
-        warnings.warn(
-            f"These losses rank nothing: over the pairs they spread by {spread:.2g} nats, and the "
-            f"rounding of {dtype} alone by about {noise:.2g}. A higher learning rate (it was "
-            f"{settings['learning_rate']:g}), more pairs or epochs{precise} will help.",
-            stacklevel=3,
-        )

@@ -11,14 +11,13 @@
 
 from nbkit.tables import rows_of as table_rows
 from nbkit.train.dpo import Run, reference_table, settings_in_effect, train_dpo
-from nbkit.train.learned import loss_noise
+from nbkit.train.learned import warn_if_noise
 from nbkit.train.planning import pairs_that_fit, refuse, rows_that_fit, seed_list, updates
 from nbkit.train.reward import RewardRun, train_reward_model
 
 __all__ = [
     "RewardRun",
     "Run",
-    "loss_noise",
     "pairs_that_fit",
     "reference_table",
     "refuse",
@@ -29,4 +28,5 @@ __all__ = [
     "train_dpo",
     "train_reward_model",
     "updates",
+    "warn_if_noise",
 ]

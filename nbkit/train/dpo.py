@@ -16,20 +16,20 @@ from transformers import SchedulerType
 
 from nbkit.cache import try_folder, with_defaults
 from nbkit.inputs import LeftOut, as_ids, as_pairs, as_policy
+from nbkit.loading import check_finite
 from nbkit.logprobs import logprob_table, response_logprobs
 from nbkit.models import Policy, add_lora
 from nbkit.tables import rows_of_tokens
 from nbkit.tokens import check_vocabulary, split_unscored, tokenize_pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
-from nbkit.train.learned import warn_if_nothing
+from nbkit.train.learned import warn_if_nothing, watched
 from nbkit.train.planning import check_numbers, default_rate, updates
 from nbkit.train.randomness import kept_random_states
 from nbkit.train.trainers import LOSSES, check_options, make_trainer, shared_options, strip
-from nbkit.train.weights import MasterWeights, check_trainable, not_finite
+from nbkit.train.weights import MasterWeights, check_trainable
 
 INPUTS = {"policy", "pairs", "keep", "reference", "trace"}  # of train_dpo; all else is a setting
-WATCHED = 32  # pairs whose log-probs tell whether a training did anything
 
 HISTORY = {
     "step": "step", "epoch": "epoch", "loss": "loss", "rewards/margins": "margin",
@@ -113,7 +113,12 @@ def train_dpo(
             on against the base model, give `policy.without_adapter()`).
         loss: "sigmoid" (DPO), "ipo", "hinge" (= "slic"), or "simpo" (no reference).
         beta: the loss's temperature.
-        learning_rate: default by what is trained: LEARNING_RATES
+        learning_rate: default by what is trained: 1e-6 for all weights, which is the rate of
+            Selective DPO's released recipe for 8B models, and TRL's default; 2e-4 for LoRA. The
+            released cross-fitting trains LoRA at 5e-5 (7B to 9B, 50 batches of 64 pairs: take that
+            for large models and data sets), which moves a small model on a few hundred pairs by
+            less than bfloat16 rounds. 2e-4 teaches there (SmolLM2-135M, `world/medium`); at 1e-3
+            the former ran away. `run.settings` has the rate that was in effect.
         epochs, batch_size, schedule, warmup_steps, max_grad_norm, adam_beta2, weight_decay: as in
             transformers' TrainingArguments (AdamW; `batch_size` pairs a step; `schedule` one of
             its `lr_scheduler_type`s, and "constant" warms up too).
@@ -183,10 +188,11 @@ def train_dpo(
             state = checkpoints / fingerprint(learner, data, settings, ids)
             last = last_checkpoint(state)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nbkit-"))
-        watched = tokens[:: -(-len(tokens) // WATCHED)]
-        before = logprob_table(learner, watched, progress=False)
+        seen = watched(tokens)
+        before = logprob_table(learner, seen, progress=False)
         weights = MasterWeights(learner.model)
         stack.callback(weights.put_back)
+        stack.callback(_as_it_was, learner.model)
         tracer = Tracer(learner, weights, followed, followed_reference, beta, trace_every, state)
         if last and trace is not None and not tracer.resume(step_of(last)):
             last = None
@@ -209,18 +215,18 @@ def train_dpo(
             loss, learner.model, policy.tokenizer, data, callbacks, simpo_gamma=simpo_gamma,
             **{**options, **trl_options},
         )  # fmt: skip
-        stack.callback(_as_it_was, learner.model)
         gc.freeze()  # the trainer begins with a full garbage collection: longer than a short run
         stack.callback(gc.unfreeze)
         trainer.train(resume_from_checkpoint=last and str(last))
-    if bad := not_finite(learner.model):
+    try:
+        check_finite(learner.name, learner.model)
+    except ValueError as error:
         raise FloatingPointError(
-            f"The training ended with NaN or inf in {bad!r}. Lower the learning rate "
-            f"({learning_rate:g}), or warm it up (warmup_steps)."
-        )
-    after = logprob_table(learner, watched, progress=False)
-    steps = trainer.state.global_step
-    warn_if_nothing(before, after, policy.dtype, settings, steps)
+            f"The training has run away. {error} Lower the learning rate ({learning_rate:g}), or "
+            "warm it up (warmup_steps)."
+        ) from error
+    after = logprob_table(learner, seen, progress=False)
+    warn_if_nothing(learner, seen, before, after, settings, trainer.state.global_step)
     history = pd.DataFrame(trainer.state.log_history)
     history = history[history["loss"].notna()].rename(columns=HISTORY)
     return Run(

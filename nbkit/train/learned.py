@@ -2,52 +2,106 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import warnings
 
 import numpy as np
 import pandas as pd
 
+from nbkit.logprobs import logprob_table
+from nbkit.models import Policy
 from nbkit.precision import scoring_noise
+from nbkit.tokens import TokenPair
 
 SIDES = ("chosen", "rejected")
+LOGPS = [f"{side}_logp" for side in SIDES]
+TOKENS = [f"{side}_tokens" for side in SIDES]
+SMALL = 5e8  # parameters of a model that is copied to float32 to see what its precision costs
+WATCHED = 32  # pairs that are looked at
 
 
-def warn_if_nothing(before: pd.DataFrame, after: pd.DataFrame, dtype, settings, steps) -> None:
-    """Warn, with the numbers, if the log-probs of the pairs have moved by no more than what
-    scoring them twice in this precision may.
+def watched(token_pairs: list[TokenPair]) -> list[TokenPair]:
+    """A few pairs from all over the list."""
+    return token_pairs[:: -(-len(token_pairs) // WATCHED)]
+
+
+def warn_if_nothing(policy: Policy, token_pairs, before, after, settings, steps) -> None:
+    """Warn, with the numbers, if a training moved the log-probs of the pairs by no more than the
+    rounding of two scorings does.
 
     Args:
-        before, after: log-prob tables of the same pairs.
-        dtype: precision of the policy that scored.
+        policy: the trained policy.
+        token_pairs: the pairs that were looked at.
+        before, after: their log-prob tables.
         settings, steps: of the training.
     """
-    moved = np.stack([after[f"{side}_logp"] - before[f"{side}_logp"] for side in SIDES])
-    tokens = np.stack([before[f"{side}_tokens"] for side in SIDES])
-    noise = _rms(np.sqrt(2) * scoring_noise(dtype, tokens))
-    if _rms(moved) <= noise:
-        dtype = str(dtype).removeprefix("torch.")
-        precise = "" if dtype == "float32" else ", or a policy in float32"
-        warnings.warn(
-            f"This training taught nothing that can be seen: it moved the log-probs of its pairs "
-            f"by {_rms(moved):.2g} nats (rms), and {dtype} alone by {noise:.2g}. A higher learning "
-            f"rate (it was {settings['learning_rate']:g}), more steps ({steps}){precise} will.",
-            stacklevel=3,
-        )
+    moved = rms(after[LOGPS] - before[LOGPS])
+
+    def noise(of_a_token):
+        return np.sqrt(2) * of_a_token * rms(np.sqrt(before[TOKENS]))
+
+    if moved < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
+        found = noise(rounding(policy, token_pairs))
+        if moved < np.sqrt(2) * found:  # then there is less of the training in it than of rounding
+            warnings.warn(
+                f"This training taught nothing that can be told from rounding: it moved the "
+                f"log-probs of its pairs by {moved:.2g} nats (rms), and {dtype_name(policy)} alone "
+                f"by about {found:.2g}. {remedy(policy, settings)} (there were {steps} steps).",
+                stacklevel=3,
+            )
 
 
-def loss_noise(table: pd.DataFrame, dtype, loss: str, beta: float) -> float:
-    """Rms error, in nats, that the precision of the log-probs leaves in a pair's loss around ln 2.
+def warn_if_noise(policy: Policy, token_pairs, score: pd.Series, settings) -> None:
+    """Warn, with the numbers, if the pairs differ in their mean loss, near ln 2, by no more than
+    rounding would make them differ.
 
     Args:
-        table: log-prob table of the pairs.
-        dtype: precision in which policy and reference scored.
-        loss, beta: as for `nbkit.train_dpo`.
+        policy: where the trainings started.
+        token_pairs: some of the pairs.
+        score: loss by pair.
+        settings: of the trainings.
     """
-    tokens = np.stack([table[f"{side}_tokens"] for side in SIDES])
-    noise = scoring_noise(dtype, tokens)
-    noise = noise / tokens if loss == "simpo" else np.sqrt(2) * noise  # no reference; two tables
-    return beta / 2 * _rms(np.sqrt((noise**2).sum(axis=0)))  # d loss / d margin = -1/2
+    spread = score.std()
+    tokens = np.array([[len(p.chosen), len(p.rejected)] for p in token_pairs])
+    simpo = settings["loss"] == "simpo"  # means a token, no reference
+    errors = 1 / np.sqrt(tokens) if simpo else np.sqrt(2 * tokens)
+
+    def noise(of_a_token):
+        slope = settings["beta"] / 2  # of the loss, by the difference of log-ratios
+        return slope * of_a_token * rms(np.sqrt((errors**2).sum(axis=1)))
+
+    if spread < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
+        found = noise(rounding(policy, token_pairs))
+        if spread < np.sqrt(2) * found:
+            warnings.warn(
+                f"These losses rank by rounding: over the pairs they spread by {spread:.2g} nats "
+                f"around {score.mean():.3g}, and {dtype_name(policy)} alone makes them differ by "
+                f"about {found:.2g}. {remedy(policy, settings)}.",
+                stacklevel=4,
+            )
 
 
-def _rms(values) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
+def rounding(policy: Policy, token_pairs: list[TokenPair]) -> float:
+    """Rms error, in nats, of the log-prob of a token in the policy's precision; of a sum over n
+    tokens it is sqrt(n) times as large. For a small policy measured against float32."""
+    size = sum(parameter.numel() for parameter in policy.model.parameters())
+    if policy.dtype.itemsize > 2 or size > SMALL:
+        return scoring_noise(policy.dtype, 1)
+    exact = dataclasses.replace(policy, model=copy.deepcopy(policy.model).float())
+    tables = [logprob_table(p, token_pairs, progress=False) for p in (policy, exact)]
+    return rms((tables[0][LOGPS] - tables[1][LOGPS]).to_numpy() / np.sqrt(tables[0][TOKENS]))
+
+
+def dtype_name(policy: Policy) -> str:
+    return str(policy.dtype).removeprefix("torch.")
+
+
+def remedy(policy: Policy, settings) -> str:
+    precise = "" if policy.dtype.itemsize > 2 else ", or a policy in float32"
+    rate = f"a higher learning rate than {settings['learning_rate']:g}"
+    return f"Take {rate}, more steps{precise}"
+
+
+def rms(values) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(values)))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import tempfile
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
+from nbkit.inputs import LeftOut, as_pairs, as_policy
 from nbkit.models import Policy
 from nbkit.rewards import SIDES, RewardModel
 from nbkit.train.callbacks import LogLastStep, Progress
 from nbkit.train.dpo import fitting_pairs, kept_rows
-from nbkit.train.trainers import make_reward_trainer, shared_options
+from nbkit.train.planning import check_numbers
+from nbkit.train.randomness import kept_random_states
+from nbkit.train.trainers import check_options, make_reward_trainer, shared_options, strip
+from nbkit.train.weights import MasterWeights, check_trainable
 
 HISTORY = ["step", "epoch", "loss", "accuracy", "margin"]
 
@@ -35,7 +40,7 @@ class RewardRun:
     reward_model: RewardModel
     history: pd.DataFrame
     trained_on: list[str]
-    left_out: dict[str, str]
+    left_out: LeftOut
 
 
 def train_reward_model(
@@ -57,7 +62,7 @@ def train_reward_model(
     **trl_options,
 ) -> RewardRun:
     """Train a reward model on preference pairs: the loss of a pair is -log sigmoid(r(chosen) -
-    r(rejected)), Bradley and Terry's.
+    r(rejected)), Bradley and Terry's. Precision and random states are as for `nbkit.train_dpo`.
 
     Args:
         policy: its body is where the reward model starts (a copy); the head is fresh.
@@ -66,7 +71,7 @@ def train_reward_model(
         learning_rate, epochs, batch_size, schedule, warmup_steps, max_grad_norm: as for
             `nbkit.train_dpo`.
         seed: of the head and of the order.
-        max_length: longest prompt + response in tokens; longer pairs are left out.
+        max_length: longest prompt + response in tokens; longer pairs are left out, with a warning.
         log_every: steps between rows of the history.
         name: of the reward model; default after the policy.
         progress: show a progress bar.
@@ -76,25 +81,34 @@ def train_reward_model(
         RewardRun.
 
     Raises:
-        ValueError: a policy with an adapter; ids in `keep` that are not in `pairs`; nothing left
-            to train on.
+        TypeError, ValueError: a policy with an adapter, or that cannot be trained; a number out of
+            its range; ids in `keep` that are not in `pairs`; nothing left to train on.
+        FloatingPointError: the loss became NaN or infinite.
     """
+    policy, pairs = as_policy(policy), as_pairs(pairs)
+    training = dict(
+        learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, schedule=schedule,
+        warmup_steps=warmup_steps, max_grad_norm=max_grad_norm, seed=seed, log_every=log_every,
+    )  # fmt: skip
+    check_numbers({**training, **trl_options, "max_length": max_length})
+    check_options("reward", set(trl_options))
+    check_trainable(policy, None)
     pairs, max_length = kept_rows(pairs, keep), max_length or policy.max_length
     fit, left_out = fitting_pairs(policy, pairs, max_length)
+    left_out.warn(len(pairs), where="run.left_out")
     data = Dataset.from_dict(
         {f"{side}_ids": [p.prompt + getattr(p, side) for p in fit] for side in SIDES}
     )
-    model = _classifier(policy, seed)
     callbacks = [LogLastStep(), *([Progress()] if progress else [])]
-    with tempfile.TemporaryDirectory(prefix="nbkit-") as scratch:
+    with kept_random_states(), contextlib.ExitStack() as stack:
+        model = _classifier(policy, seed)
+        stack.callback(MasterWeights(model).put_back)
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nbkit-"))
         trainer = make_reward_trainer(
             model, policy.tokenizer, data, callbacks, output_dir=scratch, save_strategy="no",
-            max_length=None, **{**shared_options(
-                policy, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size,
-                schedule=schedule, warmup_steps=warmup_steps, max_grad_norm=max_grad_norm,
-                seed=seed, log_every=log_every,
-            ), **trl_options},
+            max_length=None, **{**shared_options(policy, **training), **trl_options},
         )  # fmt: skip
+        stack.callback(strip, model)
         trainer.train()
     history = pd.DataFrame(trainer.state.log_history)
     history = history[history["loss"].notna()][HISTORY].reset_index(drop=True)
@@ -111,8 +125,7 @@ def _classifier(policy: Policy, seed: int):
         )
     config = copy.deepcopy(policy.causal_lm.config)
     config.num_labels, config.pad_token_id = 1, policy.tokenizer.pad_token_id
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype)
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype)
     model.base_model.load_state_dict(policy.causal_lm.base_model.state_dict())
     return model.to(policy.device)

@@ -30,6 +30,8 @@ CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")  # its ne
 # of every trainer: our own bar, nothing written, sent or recomputed that was not asked for, and a
 # loss that is no number is not passed over
 QUIET = dict(bf16=False, disable_tqdm=True, report_to="none", logging_nan_inf_filter=False)
+# attributes of TRL's DPO trainer that are true where its loss reads more than log-probs
+READS_MORE = ("use_weighting", "aux_loss_enabled")
 # TRL's options that cannot be served from rows with one reference log-prob a response
 UNSERVED = {
     "ld_alpha": "needs the reference's log-probs token by token",
@@ -39,17 +41,18 @@ UNSERVED = {
 
 
 def check_options(loss: str, options: set[str]) -> None:
-    """Refuse options that TRL does not know, or that would not do what they say.
+    """Refuse options that TRL does not know, or that would not do what they say. `loss`: one of
+    `LOSSES`, or "reward".
 
     Raises:
         TypeError: an unknown name. ValueError: an option that cannot be served.
     """
-    config = CPOConfig if loss == "simpo" else DPOConfig
+    config = {"simpo": CPOConfig, "reward": RewardConfig}.get(loss, DPOConfig)
     known = {field.name for field in dataclasses.fields(config)} | set(CHECKPOINTING)
     if unknown := sorted(options - known):
         raise TypeError(
-            f"{', '.join(unknown)}: neither an argument of train_dpo nor a field of TRL's "
-            f"{config.__name__}."
+            f"{', '.join(unknown)}: neither an argument of this training nor a field of "
+            f"TRL's {config.__name__}."
         )
     for name in options & set(UNSERVED):
         raise ValueError(f"{name} {UNSERVED[name]}; train_dpo does not take it.")
@@ -169,7 +172,7 @@ class ReadyDPOTrainer(_Ours, DPOTrainer):
 
     def __init__(self, model, **kwargs):
         super().__init__(model, data_collator=_collate, **kwargs)
-        reads_more = self.use_weighting or getattr(self, "aux_loss_enabled", False)
+        reads_more = any(getattr(self, name, False) for name in READS_MORE)
         causal_lm = unwrapped(model)
         if not reads_more and why_not_plain(causal_lm) is None:
             causal_lm.forward = _forward_on_responses(causal_lm, causal_lm.forward)

@@ -1,4 +1,4 @@
-"""The weights that a training moves: their precision, and whether they are numbers at all."""
+"""The weights that a training moves: whether they can be trained, and in which precision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 
 import torch
 
+from nbkit.loading import check_finite
 from nbkit.models import Policy
 
 
@@ -70,13 +71,4 @@ def check_trainable(policy: Policy, lora: int | None) -> None:
             f"All weights of policy {name!r} are frozen. Set `requires_grad` of those to train; an "
             "adapter is loaded to be trained with is_trainable=True in peft."
         )
-    if bad := not_finite(policy.model):
-        raise ValueError(f"Policy {name!r} cannot be trained: its weight {bad!r} holds NaN or inf.")
-
-
-def not_finite(model: torch.nn.Module) -> str | None:
-    """Name of the first parameter that holds NaN or inf, if one does."""
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not parameter.isfinite().all():
-            return name
-    return None
+    check_finite(name, policy.model)

@@ -96,19 +96,12 @@ def _draw_facts(part: str, seed: int, weights: Sequence[float]) -> Iterator[Fact
 
 
 def _pair(fact: Fact, i: int, seed: int, noise: float) -> dict:
-    """One pair. Its own random stream: a change of noise leaves the four answers as they were."""
+    """One pair. Its own random stream: a change of noise leaves the four answers as they were
+    (unless the judge picks an empty one, of which the pool has ten)."""
     rng = random.Random(f"pair {fact.part} {seed} {i}")
-    answers = _answers(fact, rng)
-    while len({response for _, response in answers}) == 1:  # nothing to prefer: ask again
-        answers = _answers(fact, rng)
-    judged = []
-    for writer, response in answers:
-        true = reward(fact.prompt, response)
-        score = round(true + noise * rng.gauss(0, 1), 3)
-        judged.append(_Judged(score, rng.random(), true, writer, response))
-    judged.sort(reverse=True)
-    chosen = judged[0]
-    rejected = rng.choice([other for other in judged if other.response != chosen.response])
+    chosen, rejected = _chosen_and_rejected(fact, rng, noise)
+    while not (chosen.response and rejected.response):  # no answer is no response: ask again
+        chosen, rejected = _chosen_and_rejected(fact, rng, noise)
     margin = round(chosen.reward - rejected.reward, 2)
     return {
         "id": f"{fact.part}-{seed}-{i:05d}-{fact.key}",
@@ -127,6 +120,20 @@ def _pair(fact: Fact, i: int, seed: int, noise: float) -> dict:
         "true_margin": margin,
         "flipped": margin < 0,
     }
+
+
+def _chosen_and_rejected(fact: Fact, rng: random.Random, noise: float):
+    answers = _answers(fact, rng)
+    while len({response for _, response in answers}) == 1:  # nothing to prefer: ask again
+        answers = _answers(fact, rng)
+    judged = []
+    for writer, response in answers:
+        true = reward(fact.prompt, response)
+        score = round(true + noise * rng.gauss(0, 1), 3)
+        judged.append(_Judged(score, rng.random(), true, writer, response))
+    judged.sort(reverse=True)
+    chosen = judged[0]
+    return chosen, rng.choice([other for other in judged if other.response != chosen.response])
 
 
 class _Judged(NamedTuple):
