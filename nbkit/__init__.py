@@ -12,7 +12,7 @@ Names are loaded when they are first used, so that `import nbkit` is instant.
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # public name -> the module that defines it (a module stands for itself)
 _HOME = {

@@ -217,25 +217,23 @@ def _cause(error: str | Exception) -> str:
 
 def hash_pair(pair: TokenPair) -> str:
     """Hash of the pair's token ids (its id is not part of it)."""
-    digest = hashlib.sha256()
-    for ids in (pair.prompt, pair.chosen, pair.rejected):
-        digest.update(np.array([len(ids), *ids], dtype="<i8").tobytes())
-    return digest.hexdigest()[:32]
+    return pair.digest.hex()[:32]
 
 
 def hash_weights(policy: Policy) -> str:
     """Hash of all that decides a forward pass: the configuration, the adapters with their settings
     and whether they are on, the dtype and every weight."""
     digest = hashlib.sha256()
-    adapters = policy.model.peft_config if policy.has_adapter else {}
-    active = list(policy.model.active_adapters) if policy.has_adapter else []
-    configs = [policy.causal_lm.config, *(adapters[name] for name in sorted(adapters))]
-    settings = [_settings(config.to_dict()) for config in configs]
-    digest.update(repr((settings, sorted(adapters), active, policy.adapter_enabled)).encode())
-    for name, module in policy.model.named_modules():  # peft can rescale a loaded adapter
-        if adapters and isinstance(scaling := getattr(module, "scaling", None), dict):
-            digest.update(repr((name, sorted(scaling.items()))).encode())
-    _add_weights(digest, policy.model)
+    with policy.ready():  # another thread may be moving the weights, or switching the adapter
+        adapters = policy.model.peft_config if policy.has_adapter else {}
+        active = list(policy.model.active_adapters) if policy.has_adapter else []
+        configs = [policy.causal_lm.config, *(adapters[name] for name in sorted(adapters))]
+        settings = [_settings(config.to_dict()) for config in configs]
+        digest.update(repr((settings, sorted(adapters), active, policy.adapter_enabled)).encode())
+        for name, module in policy.model.named_modules():  # peft can rescale a loaded adapter
+            if adapters and isinstance(scaling := getattr(module, "scaling", None), dict):
+                digest.update(repr((name, sorted(scaling.items()))).encode())
+        _add_weights(digest, policy.model)
     return digest.hexdigest()[:32]
 
 

@@ -83,7 +83,8 @@ class Policy:
         rope = getattr(config, "rope_parameters", None) or {}
         if rope.get("rope_type") == "longrope":
             return rope["original_max_position_embeddings"]
-        return getattr(config, "max_position_embeddings", None)
+        longest = getattr(config, "max_position_embeddings", None)
+        return longest if longest and longest > 0 else None  # XLNet's -1: no limit
 
     def without_adapter(self) -> Policy:
         """This policy with its adapter switched off: the base model. No copy, the weights are

@@ -58,13 +58,7 @@ class RewardModel:
                 "sequence classifier loaded with num_labels=1."
             )
         self.model.eval()
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        if self.tokenizer.pad_token is None:
-            raise ValueError(
-                f"The tokenizer of {self.name!r} has neither a pad nor an end-of-sequence token; "
-                "the classifier finds the end of a row by it. Set tokenizer.pad_token."
-            )
+        check_pad_token(self.tokenizer, self.name)
         if self.model.config.pad_token_id is None:  # the classifier finds a row's end by it
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
 
@@ -109,6 +103,21 @@ class RewardModel:
         real = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
         out = self.model(input_ids=ids.to(self.device), attention_mask=real.to(self.device))
         return out.logits[:, 0].double().cpu().numpy()
+
+
+def check_pad_token(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Give a tokenizer without a pad token its end-of-sequence token for one.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ValueError(
+            f"The tokenizer of {name!r} has neither a pad nor an end-of-sequence token; the "
+            "classifier finds the end of a row by it. Set tokenizer.pad_token."
+        )
 
 
 def load_reward_model(

@@ -70,9 +70,9 @@ def sample(
     how["pad_token_id"] = policy.pad_id
     responses = [""] * len(prompts)
     with (
+        policy.ready(),  # first: threads that wait here must not share what comes next
         torch.random.fork_rng(),
         torch.inference_mode(),
-        policy.ready(),
         _settings(policy, how),
         tqdm(total=len(prompts), unit=" prompts", desc=f"sampling, {policy.name}", delay=1,
              disable=not progress) as bar,

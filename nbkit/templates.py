@@ -16,6 +16,7 @@ from itertools import repeat
 from transformers import PreTrainedTokenizerBase
 
 from nbkit.inputs import some
+from nbkit.pairs.settings import without_none
 
 NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 PROBE = "a probe of nbkit"
@@ -134,14 +135,7 @@ def _object(value, name: str):
             raise ValueError(
                 f"{name}: its tools or chat_template_kwargs are no JSON ({error})."
             ) from error
-    return _without_none(value)
-
-
-def _without_none(value):
-    """An object as it was before Arrow gave all objects of a column the same keys."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value
+    return without_none(value)
 
 
 def _asked(text: str) -> list[dict]:

@@ -49,10 +49,15 @@ class TokenPair:
     def tokens_hash(self) -> int:
         """48 bits that tell these token ids from others (the pair's id is not part of it); exact
         as a float64, too."""
+        return int.from_bytes(self.digest[:6], "big")
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the token ids."""
         digest = hashlib.sha256()
         for ids in (self.prompt, self.chosen, self.rejected):
             digest.update(np.array([len(ids), *ids], dtype="<i8").tobytes())
-        return int.from_bytes(digest.digest()[:6], "big")
+        return digest.digest()
 
 
 def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000):

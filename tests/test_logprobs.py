@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from trl import DPOConfig, DPOTrainer
+from trl import DPOTrainer
 
 import nbkit as nb
 from nbkit import engine, head, packing
@@ -182,11 +182,9 @@ def test_a_backbone_that_is_the_whole_model_is_not_plain(monkeypatch, pairs):
 @pytest.mark.parametrize("bos", [False, True], ids=["without BOS", "with BOS"])
 def test_numbers_equal_trls_reference_precompute(tmp_path, pairs, bos):
     policy = tiny.policy("qwen2", tokens=tiny.tokenizer(bos=bos))
-    config = DPOConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=False,
-        precompute_ref_log_probs=True, precompute_ref_batch_size=8, report_to="none",
-        max_length=None, disable_tqdm=True,
-    )  # fmt: skip
+    config = tiny.plain_config(
+        tmp_path, precompute_ref_log_probs=True, precompute_ref_batch_size=8
+    )
     trainer = DPOTrainer(
         copy.deepcopy(policy.model), args=config, train_dataset=pairs,
         processing_class=policy.tokenizer,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import tiny
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+from trl import DPOTrainer
 
 from nbkit.inputs import LeftOut
 from nbkit.tokens import (
@@ -80,10 +80,7 @@ def model():
 
 
 def assert_ids_are_trls(model, tokenizer, pairs, folder):
-    config = DPOConfig(
-        output_dir=str(folder), use_cpu=True, bf16=False, activation_checkpointing=False,
-        report_to="none", max_length=None,
-    )  # fmt: skip
+    config = tiny.plain_config(folder)
     trainer = DPOTrainer(
         model, copy.deepcopy(model), args=config, train_dataset=pairs, processing_class=tokenizer
     )

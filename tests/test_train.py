@@ -13,11 +13,11 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from trl import DPOConfig, DPOTrainer
+from trl import DPOTrainer
 
 import nbkit as nb
 from nbkit import world
-from nbkit.train import rows_that_fit, seed_list, updates
+from nbkit.train import pairs_that_fit, seed_list, updates
 from nbkit.train.callbacks import LogLastStep
 
 STEPS = dict(beta=0.5, learning_rate=1e-3, batch_size=4, log_every=1, progress=False, epochs=1)
@@ -131,13 +131,15 @@ def test_the_number_of_updates_is_known_before(policy, pairs, how):
     assert updates(len(pairs), **settings) == run.history.step.max()
 
 
-def test_rows_that_fit_are_those_that_are_trained_on(policy, pairs):
+def test_pairs_that_fit_are_those_that_are_trained_on(policy, pairs):
     lengths = [p.longest for p in nb.tokenize_pairs(policy.tokenizer, pairs)]
     limit = sorted(lengths)[len(lengths) // 2]
-    rows = rows_that_fit(policy, pairs, limit)
-    assert rows == [row for row, length in enumerate(lengths) if length <= limit]
-    run = nb.train_dpo(policy, pairs, max_length=limit, max_steps=1, **STEPS)
-    assert run.trained_on == [pairs["id"][row] for row in rows]
+    with pytest.warns(UserWarning, match="left out"):
+        fit = pairs_that_fit(policy, pairs, limit)["id"][:]
+    assert fit == [id_ for id_, length in zip(pairs["id"], lengths) if length <= limit]
+    with pytest.warns(UserWarning, match="left out"):
+        run = nb.train_dpo(policy, pairs, max_length=limit, max_steps=1, **STEPS)
+    assert run.trained_on == fit
 
 
 def test_a_policy_with_its_adapter_off_is_not_trained(pairs):
@@ -163,12 +165,10 @@ def test_given_order_holds_in_every_epoch(policy, pairs):
 
 def test_ten_steps_equal_trl_as_it_comes(policy, pairs, tmp_path):
     """TRL with its own tokenisation, its own collator, head and reference precomputation."""
-    config = DPOConfig(
-        output_dir=str(tmp_path), beta=0.5, learning_rate=1e-3, per_device_train_batch_size=2,
+    config = tiny.plain_config(
+        tmp_path, beta=0.5, learning_rate=1e-3, per_device_train_batch_size=2,
         max_steps=10, logging_steps=1, lr_scheduler_type="linear", weight_decay=0.0,
-        train_sampling_strategy="sequential", max_length=None, use_cpu=True, bf16=False,
-        activation_checkpointing=False, precompute_ref_log_probs=True, report_to="none",
-        save_strategy="no", disable_tqdm=True,
+        train_sampling_strategy="sequential", precompute_ref_log_probs=True, save_strategy="no",
     )  # fmt: skip
     trainer = DPOTrainer(
         copy.deepcopy(policy.model), args=config, train_dataset=pairs,
@@ -611,12 +611,11 @@ def experts(family):
 
 def plain_trl(policy, pairs, folder, **options):
     """The losses of TRL's own trainer, step by step."""
-    config = DPOConfig(
-        **{"loss_type": "sigmoid", **options}, output_dir=str(folder), beta=0.5,
+    config = tiny.plain_config(
+        folder, **{"loss_type": "sigmoid", **options}, beta=0.5,
         learning_rate=1e-3, per_device_train_batch_size=2, logging_steps=1, weight_decay=0.0,
         num_train_epochs=1, lr_scheduler_type="linear", train_sampling_strategy="sequential",
-        max_length=None, use_cpu=True, bf16=False, activation_checkpointing=False,
-        precompute_ref_log_probs=True, report_to="none", save_strategy="no", disable_tqdm=True,
+        precompute_ref_log_probs=True, save_strategy="no",
     )  # fmt: skip
     trainer = DPOTrainer(
         copy.deepcopy(policy.model), args=config, train_dataset=pairs,

@@ -1,6 +1,7 @@
 """Tiny real models and tokenizers, made on the spot, for the tests of the scoring core."""
 
 import copy
+import dataclasses
 import random
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 import transformers as tf
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from trl import DPOConfig
 
 from nbkit.models import Policy
 from nbkit.tokens import TokenPair
@@ -168,6 +170,17 @@ def by_hand(policy, pairs) -> torch.Tensor:
                 before = len(pair.prompt) + t - 1
                 table[i, side] += logps[before, token] if before >= 0 else 0.0
     return table
+
+
+def plain_config(folder, **options) -> DPOConfig:
+    """Of TRL's own trainer: on the CPU, in float32, nothing recomputed (the field has an older
+    name before transformers 5.20), reported or shown."""
+    known = {field.name for field in dataclasses.fields(DPOConfig)}
+    recomputed = {"activation_checkpointing", "gradient_checkpointing"} & known
+    return DPOConfig(
+        output_dir=str(folder), use_cpu=True, bf16=False, max_length=None, report_to="none",
+        disable_tqdm=True, **dict.fromkeys(sorted(recomputed)[:1], False), **options,
+    )  # fmt: skip
 
 
 def save(policy, folder) -> Path:

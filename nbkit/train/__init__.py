@@ -12,7 +12,7 @@
 from nbkit.tables import rows_of as table_rows
 from nbkit.train.dpo import Run, reference_table, settings_in_effect, train_dpo
 from nbkit.train.learned import warn_if_noise
-from nbkit.train.planning import pairs_that_fit, refuse, rows_that_fit, seed_list, updates
+from nbkit.train.planning import pairs_that_fit, refuse, seed_list, updates
 from nbkit.train.reward import RewardRun, train_reward_model
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "pairs_that_fit",
     "reference_table",
     "refuse",
-    "rows_that_fit",
     "seed_list",
     "settings_in_effect",
     "table_rows",

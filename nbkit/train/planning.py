@@ -83,14 +83,6 @@ def updates(
     return math.ceil(epochs * math.ceil(batches / gradient_accumulation_steps))
 
 
-def rows_that_fit(policy: Policy, pairs, max_length: int | None = None) -> list[int]:
-    """Rows of the pairs (as `nb.load_pairs` returns them) that `train_dpo` does not leave out, in
-    order."""
-    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
-    _, left_out = split_unscored(token_pairs, max_length or policy.max_length)
-    return [row for row, id_ in enumerate(pairs["id"]) if id_ not in left_out]
-
-
 def pairs_that_fit(
     policy: Policy, pairs: Dataset, max_length: int | None = None, what: str = "pairs"
 ) -> Dataset:

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from nbkit.inputs import LeftOut, as_pairs, as_policy
 from nbkit.models import Policy
-from nbkit.rewards import SIDES, RewardModel
+from nbkit.rewards import SIDES, RewardModel, check_pad_token
 from nbkit.train.callbacks import LogLastStep, Progress
 from nbkit.train.dpo import fitting_pairs, kept_rows
 from nbkit.train.planning import check_numbers
@@ -93,6 +93,7 @@ def train_reward_model(
     check_numbers({**training, **trl_options, "max_length": max_length})
     check_options("reward", set(trl_options))
     check_trainable(policy, None)
+    check_pad_token(policy.tokenizer, policy.name)
     pairs, max_length = kept_rows(pairs, keep), max_length or policy.max_length
     fit, left_out = fitting_pairs(policy, pairs, max_length)
     left_out.warn(len(pairs), where="run.left_out")

@@ -397,7 +397,7 @@ from datasets import Dataset
 def kl(trained, table):
     """KL, nats a response: mean log-ratio of the policy's own answers. And the share cut off."""
     columns = {"id": [str(i) for i in table.index], "prompt": table.prompt,
-               "chosen": table.response, "rejected": table.baseline_response}  # fmt: skip
+               "chosen": table.response, "rejected": table.response + " ?"}  # only `chosen` is read
     said = Dataset.from_dict({name: list(column) for name, column in columns.items()})
     new, old = (nb.response_logprobs(who, said, progress=False) for who in (trained, policy))
     cut = new.chosen_tokens > how["max_new_tokens"]  # no <eos> sampled: the one scored is ours
