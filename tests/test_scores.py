@@ -143,8 +143,16 @@ def test_what_is_no_table_is_refused_in_one_sentence(score):
         score(POLICY.assign(rejected_logp=[-1, -np.inf, -1]))
     with pytest.raises(ValueError, match="holds pair 'a' more than once"):
         score(pd.concat([POLICY, POLICY.iloc[:1]]))
-    with pytest.raises(ValueError, match="ids are text, got 0, 1, 2"):
-        score(POLICY.reset_index(drop=True))
+
+
+def test_tables_made_by_hand_may_count_their_rows():
+    both = (POLICY, REFERENCE.loc[POLICY.index])
+    policy, reference = (table.reset_index(drop=True) for table in both)
+    for by_number, by_id in (
+        (scores.dpo_loss(policy, reference), scores.dpo_loss(POLICY, REFERENCE)),
+        (scores.length_normalized_margin(policy), scores.length_normalized_margin(POLICY)),
+    ):
+        assert by_number.tolist() == by_id.tolist() and by_number.index.tolist() == [0, 1, 2]
 
 
 def test_a_nan_in_a_table_gives_a_nan_that_is_never_selected():

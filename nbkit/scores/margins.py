@@ -13,7 +13,7 @@ import pandas as pd
 from datasets import Dataset
 
 from nbkit.inputs import LeftOut, as_number, as_pairs, some
-from nbkit.select import as_numbers, as_scores, check_each_once, check_texts
+from nbkit.select import as_numbers, check_each_once
 
 SIDES = ("chosen", "rejected")
 
@@ -90,7 +90,7 @@ def explicit_margin(pairs) -> pd.Series:
         )
     ids = pd.Index(pairs["id"][:] if "id" in columns else pairs.index, name="id")
     chosen, rejected = (
-        _finite(as_scores(pd.Series(list(pairs[column]), ids), column), column)
+        _finite(as_numbers(pd.Series(list(pairs[column]), ids), column), column)
         for column in ("chosen_score", "rejected_score")
     )
     return (chosen - rejected).rename("explicit_margin")
@@ -124,11 +124,11 @@ def common_pairs(
     """
     names = [str(score.name or word) if isinstance(score, pd.Series) else None
              for score, word in ((first, "The first margin"), (second, "The second margin"))]
-    first, second = (_finite(as_scores(score, name), name)
+    first, second = (_finite(as_numbers(score, name), name)
                      for score, name in zip((first, second), names))
     if first.index.equals(second.index):
         return first, second, LeftOut()
-    alone = [(name, score.index.difference(other.index))
+    alone = [(name, score.index.difference(other.index, sort=False))
              for name, score, other in ((names[0], first, second), (names[1], second, first))]
     left_out = LeftOut({id_: f"only in {name}" for name, ids in alone for id_ in ids})
     common = first.index[second.index.get_indexer(first.index) >= 0]
@@ -152,7 +152,6 @@ def check_table(table, what: str) -> None:
             f"{', '.join(columns)}; got {came}."
         )
     check_each_once(table.index, what)
-    check_texts(table.index, what)
     for column in columns:
         _finite(as_numbers(table[column], f"{what}: {column}"), f"{what}: {column}")
 
@@ -161,8 +160,8 @@ def _aligned(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame) -> pd.DataFram
     """`ref_logps` in the order of `policy_logps`; both must hold the same pairs and tokens."""
     check_table(policy_logps, "The policy's table")
     check_table(ref_logps, "The reference table")
-    absent = policy_logps.index.difference(ref_logps.index)
-    extra = ref_logps.index.difference(policy_logps.index)
+    absent = policy_logps.index.difference(ref_logps.index, sort=False)
+    extra = ref_logps.index.difference(policy_logps.index, sort=False)
     if len(absent) or len(extra):
         raise ValueError(
             f"The two tables must hold the same pairs: {len(absent)} of the policy's "
