@@ -185,7 +185,6 @@ def reward_scores(
         return _by_function(judge, pairs)
     longest = longest or getattr(judge.model.config, "max_position_embeddings", None)
     token_pairs, left_out = split_unscored(tokenize_pairs(judge.tokenizer, pairs), longest)
-    left_out = LeftOut(left_out)
     left_out.warn(len(pairs), where=".attrs['left_out']")
     sequences = [p.prompt + p.chosen for p in token_pairs]
     sequences += [p.prompt + p.rejected for p in token_pairs]
