@@ -22,6 +22,7 @@ from datasets import Dataset, DatasetDict
 from nbkit.models import Policy
 from nbkit.pairs import load_pairs
 from nbkit.pairs.sources import TEXT_COLUMNS
+from nbkit.pairs.tables import as_plain
 
 SHOWN = 3  # examples named in a message
 
@@ -131,13 +132,14 @@ def as_prompts(prompts) -> list:
         if "prompt" not in columns:
             raise ValueError(f"Expected a `prompt` column, got columns {list(columns)}.")
         prompts = prompts["prompt"]
+    prompts = as_plain(prompts)
     if isinstance(prompts, str) or _is_conversation(prompts):
         return [prompts]
     if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
         raise TypeError(
             f"Expected prompts (texts, or lists of messages), got {_kind(prompts)}."
         )
-    prompts = list(prompts)
+    prompts = [as_plain(prompt) for prompt in prompts]
     if not prompts:
         raise ValueError("There are no prompts to answer: got an empty list.")
     text = isinstance(prompts[0], str)

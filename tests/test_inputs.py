@@ -191,6 +191,13 @@ def test_prompts_are_a_list_a_column_or_one():
     assert as_prompts(ASKED) == [ASKED] and as_prompts([ASKED, ASKED]) == [ASKED, ASKED]
 
 
+def test_prompts_may_be_the_arrays_that_pandas_makes_of_messages():
+    frame = Dataset.from_dict({"prompt": [ASKED, ASKED]}).to_pandas()
+    for came in (frame, frame["prompt"], list(frame["prompt"])):
+        assert as_prompts(came) == [ASKED, ASKED]
+    assert as_prompts(frame["prompt"][0]) == [ASKED]
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [

@@ -131,7 +131,7 @@ def from_frame(frame: pd.DataFrame) -> Table:
         raise ValueError(f"The DataFrame has a column twice: {listed(frame.columns)}.")
 
     def values(name):
-        return [_plain(value) for value in frame[name].tolist()]
+        return [as_plain(value) for value in frame[name].tolist()]
 
     def dataset(names):
         return datasets.Dataset.from_pandas(frame[names].reset_index(drop=True))
@@ -139,12 +139,12 @@ def from_frame(frame: pd.DataFrame) -> Table:
     return Table(list(frame.columns), len(frame), values, dataset, filled=True)
 
 
-def _plain(value):
+def as_plain(value):
     """pandas reads the lists of a parquet file as arrays, at every depth."""
     if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
+        return [as_plain(item) for item in value.tolist()]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: as_plain(item) for key, item in value.items()}
     return value
 
 
