@@ -127,7 +127,7 @@ def preference_accuracy(
     Returns:
         DataFrame with rows `accuracy` (share of pairs with implicit margin > 0; zero counts one
         half), `margin` (mean, beta included) and `loss` (mean DPO loss, nats), columns `value,
-        low, high` (bootstrap over pairs).
+        low, high` (bootstrap over pairs). `.attrs["left_out"]`: pairs too long for the policy.
     """
     policy, pairs = as_policy(policy), as_pairs(pairs)
     beta = as_number(beta, "beta", above=0)
@@ -136,7 +136,9 @@ def preference_accuracy(
         reference = as_policy(reference, "reference")
     logps = response_logprobs(policy, pairs)
     if isinstance(reference, Policy):
-        reference = response_logprobs(reference, pairs)
+        told = logps.attrs["left_out"]  # said already
+        rest = [row for row, id_ in enumerate(pairs["id"]) if id_ not in told]
+        reference = response_logprobs(reference, pairs.select(rest))
     margin = implicit_margin(logps, reference, beta)
     rows = {
         "accuracy": wins(margin, np.zeros(len(margin))),
@@ -144,7 +146,9 @@ def preference_accuracy(
         "loss": dpo_loss(logps, reference, beta),
     }
     intervals = {name: mean_interval(values, confidence) for name, values in rows.items()}
-    return pd.DataFrame.from_dict(intervals, orient="index", columns=["value", "low", "high"])
+    table = pd.DataFrame.from_dict(intervals, orient="index", columns=["value", "low", "high"])
+    table.attrs["left_out"] = logps.attrs["left_out"]
+    return table
 
 
 def rewards(judge, prompts, responses) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Sampling and judging: real responses, and what is made of their rewards."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,6 +159,18 @@ def test_preference_accuracy_refuses_before_it_scores(policy):
         nb.preference_accuracy(policy, None, pairs)
     with pytest.raises(TypeError, match="pairs: expected preference pairs, got None"):
         nb.preference_accuracy(policy, policy, None)
+
+
+def test_preference_accuracy_says_once_what_is_left_out_and_keeps_it(policy):
+    rows = world.pairs(5, seed=0).to_list()
+    rows[0]["chosen"] = "cat " * 400
+    pairs = nb.load_pairs(rows)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        result = nb.preference_accuracy(policy, policy, pairs)
+    said = [each for each in said if "are left out" in str(each.message)]
+    assert len(said) == 1 and "1 of 5 pairs" in str(said[0].message)
+    assert list(result.attrs["left_out"]) == [rows[0]["id"]]
 
 
 def test_preference_accuracy_on_held_out_pairs(policy):
