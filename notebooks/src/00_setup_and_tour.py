@@ -61,7 +61,8 @@ pd.DataFrame([world.grade(first["prompt"], first[side]) for side in sides], inde
 # ### 2. Score them
 # One pass of the model over all pairs gives its **log-probs**: the natural logarithm of the
 # probability that it would have written each response (the unit is the *nat*; 0 is certain).
-# Everything else in this course is made from tables like this one.
+# Everything else in this course is made from tables like this one. (`tokens_hash` is a fingerprint
+# of the texts: it keeps tables of different texts apart.)
 
 # %%
 import torch

@@ -172,7 +172,9 @@ pd.DataFrame({**row, "log-prob (nats)": label_logp[0, :n].double()}).round(2)
 # %% [markdown]
 # Most of the response costs nothing: once a set phrase has begun, the model knows how it goes on.
 # The price is paid where something is decided: which opening, which animal, which closing, or that
-# the text ends. Now the sum over the scored labels; nbkit does the same for all pairs.
+# the text ends. Now the sum over the scored labels; nbkit does the same for all pairs. (Its last
+# column, `tokens_hash`, is a fingerprint of the tokens that were scored: tables that differ in it
+# are of different texts, and nbkit refuses to subtract them.)
 
 # %%
 by_hand = (label_logp * scored).sum(1)  # [4]: chosen, rejected, chosen, rejected
@@ -211,6 +213,7 @@ from datasets import Dataset
 
 some = df.head(p.pick(quick=96, full=400)).reset_index()
 some["chosen"] = nb.sample(policy, some, temperature=2.5, max_new_tokens=20, progress=False)
+some["rejected"] = some["chosen"] + " ?"  # a pair needs two answers; only the first is read
 rambling = nb.response_logprobs(policy, Dataset.from_pandas(some), progress=False)
 some[["prompt", "chosen"]].head(4)
 

@@ -822,8 +822,8 @@ of the pair. (Chapter 08 asks what follows for selecting.) {p.note}""")  # fmt: 
 # - **A difference needs its check.** In float32 with a step of your own, or in bfloat16, compare a
 #   few pairs with gradients, as `auto` does, before you believe a ranking.
 # - **Curvature depends on the groups.** Before this run we tried fewer halves. The gain from
-#   curvature was clear of zero in some trials and not in others, so we drew more of them. Read it as
-#   a question.
+#   curvature was clear of zero in some trials and not in others, so we drew more of them. Read it
+#   as a question.
 # - **Optimizers.** Influence is about gradient descent; you train with Adam, clipping and warm-up.
 #
 # ## 8 · Exercises
