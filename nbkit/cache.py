@@ -42,7 +42,7 @@ from nbkit.tokens import TokenPair, tokenize_pairs
 # Raised whenever the numbers that nbkit's engine makes from the same weights and tokens change.
 SCORING = 2
 # What else a result depends on; trl and transformers change defaults and losses.
-LIBRARIES = ("trl", "transformers", "torch")
+LIBRARIES = ("trl", "transformers", "peft", "torch")
 NUMBERS = ["chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
 CHECKSUM = b"nbkit checksum"
 # Settings that say where a model came from or how it is used, not what it computes (the dtype is
@@ -291,7 +291,7 @@ def _told(policy: Policy, part) -> str:
     if isinstance(part, Policy):
         return hash_weights(part)
     if isinstance(part, Dataset):
-        return told(hash_pairs(policy, part))
+        return told(list(hash_pairs(policy, part).items()))  # their order counts, too
     if isinstance(part, (pd.DataFrame, pd.Series, pd.Index)):
         frame = part if isinstance(part, pd.DataFrame) else part.to_frame()
         rows = pd.util.hash_pandas_object(frame).to_numpy()  # TypeError: cells that are lists

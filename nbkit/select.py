@@ -223,7 +223,9 @@ def _ids(pairs):
     if isinstance(pairs, pd.Series):
         return as_scores(pairs).dropna().index
     if isinstance(pairs, pd.DataFrame):
-        return pairs["id"] if "id" in pairs else pairs.dropna().index
+        if "id" in pairs:
+            return pairs["id"]
+        return pairs.drop(columns="tokens_hash", errors="ignore").dropna().index
     return pairs["id"] if hasattr(pairs, "column_names") else pairs
 
 

@@ -149,15 +149,22 @@ def _check_sendable(argument, workers):
 
 def is_importable(function) -> bool:
     """Whether another process can import it; of a partial, what it is made of."""
+    return _not_importable(function) is None
+
+
+def _not_importable(function) -> str | None:
+    """The name of what another process could not import, or None."""
     if isinstance(function, partial):
-        return all(map(is_importable, (function.func, *function.args, *function.keywords.values())))
+        parts = (function.func, *function.args, *function.keywords.values())
+        return next(filter(None, map(_not_importable, parts)), None)
     name = getattr(function, "__qualname__", "")
-    return getattr(function, "__module__", None) != "__main__" and "<" not in name
+    if getattr(function, "__module__", None) == "__main__" or "<" in name:
+        return name or f"{function!r:.60}"
+    return None
 
 
 def _check_importable(function):
-    if not is_importable(function):
-        name = getattr(function, "__qualname__", repr(function))
+    if name := _not_importable(function):
         raise ValueError(
             f"With several workers, {name} must be importable, and what is defined in a notebook "
             "cell, a script or another function is not: move it to the top level of a module "

@@ -159,6 +159,15 @@ def test_a_disk_that_fills_up_costs_the_checkpoint_only(policy, pairs, tmp_path,
     assert run.policy.model.training is False
 
 
+def test_other_texts_under_the_ids_of_the_traced_pairs_are_another_run(policy, pairs, tmp_path):
+    how = dict(HOW, checkpoints=tmp_path, max_steps=2)
+    nb.train_dpo(policy, pairs, trace=pairs, **how)
+    turned = nb.flip_labels(pairs, pairs["id"])
+    again = nb.train_dpo(policy, pairs, trace=turned, **how).trace
+    fresh = nb.train_dpo(policy, pairs, trace=turned, **dict(how, checkpoints=None)).trace
+    pd.testing.assert_frame_equal(again, fresh)
+
+
 def test_settings_that_are_in_effect_name_the_folder(policy, pairs, tmp_path):
     """The rate that a call names and the rate that it gets by default are one run."""
     how = {k: v for k, v in HOW.items() if k != "learning_rate"}

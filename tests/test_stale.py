@@ -1,5 +1,6 @@
 """No stale result comes back: whatever a result depends on is in its key, and nothing else is."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -129,6 +130,11 @@ def test_another_process_tells_the_same():
     assert said[0] == said[1] != ""
 
 
+def test_the_order_of_pairs_matters(policy, pairs):
+    assert hash_content(policy, pairs) != hash_content(policy, pairs.select(range(15, -1, -1)))
+    assert hash_content(policy, pairs) == hash_content(policy, pairs.select(range(16)))
+
+
 def test_settings_in_effect_are_those_given_and_the_defaults():
     def train(policy, *, rate=1e-6, epochs=1, **options):
         pass
@@ -215,6 +221,11 @@ def test_a_self_play_of_another_version_or_default_is_refused(policy, tmp_path, 
     for change in (dict(judge=world.Judge(correct=0)), dict(judge=world.reward, select=any_pair)):
         with pytest.raises(ValueError, match="other functions"):
             list(play(**change))
+    other = copy.deepcopy(policy.tokenizer)  # it decides what is asked
+    other.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(ValueError, match="holds a self-play with another policy"):
+        changed = nb.Policy(policy.model, other)
+        list(selfplay.self_play(changed, asked, judge=world.reward, folder=tmp_path, **how))
     monkeypatch.setattr(nb, "__version__", "9.9")
     with pytest.raises(ValueError, match=r"versions \(nbkit 0\..*Give this one a folder of its"):
         list(play(judge=world.reward))

@@ -193,7 +193,7 @@ def test_other_model_families(family):
         (dict(points=0), "points=0; expected a whole number, 1 or more"),
         (dict(points=-1), "points=-1"),
         (dict(beta=0), "beta=0; expected a number above 0"),
-        (dict(learning_rate=-1e-3), "learning_rate=-0.001; expected a number above 0"),
+        (dict(learning_rate=-1e-3), "learning_rate=-0.001; expected a number, 0 or more"),
         (dict(groups="topic"), "groups='topic' is not a column"),
         (dict(trace=None), "trace: set by the cross-fitting itself"),
         (dict(seed=3), "seed: set by the cross-fitting itself"),

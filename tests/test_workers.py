@@ -189,6 +189,9 @@ def test_functions_that_a_worker_cannot_import_are_refused():
         for prepared in (partial(function), partial(partial(function)), partial(map, function)):
             with pytest.raises(ValueError, match="must be importable.*use workers=1"):
                 nb.at_once({"a": prepared}, 2)
+    with pytest.raises(ValueError, match="With several workers, cell must be") as error:
+        nb.at_once({"a": partial(cell, ["an id"] * 9999)}, 2)
+    assert len(str(error.value)) < 400
 
 
 def test_a_policy_on_another_device_is_refused():

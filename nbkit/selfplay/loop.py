@@ -155,6 +155,7 @@ def self_play(
         evolve_share=evolve_share, weight=weight, longest_ratio=longest_ratio,
         training=settings_in_effect(policy, **training),
         functions={name: _name(policy, function) for name, function in functions.items()},
+        tokenizer=policy.tokenizer, generation=policy.causal_lm.generation_config.to_dict(),
     )  # fmt: skip
     try_folder(folder, "folder")
     with _alone(folder):

@@ -11,19 +11,23 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from nbkit.cache import hash_weights, versions
+from nbkit.tables import LOGPS
 
 # What changes how a run is watched, or where it is kept, but not what it computes.
 NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model"}
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 
 
-def fingerprint(learner, data, settings, followed_ids) -> str:
+def fingerprint(learner, data, settings, followed, followed_reference) -> str:
     """Name of a run's folder: a hash of the starting weights, the tokenised rows in order with
-    their reference log-probs, the settings in effect, the followed pairs, and the versions of the
-    libraries."""
+    their reference log-probs, the settings in effect, the followed pairs with theirs, and the
+    versions of the libraries."""
     told = {k: v for k, v in settings.items() if k not in NO_PART}
     digest = hashlib.sha256(hash_weights(learner).encode())
-    digest.update(repr((sorted(told.items()), followed_ids, versions())).encode())
+    digest.update(repr((sorted(told.items()), versions())).encode())
+    digest.update(repr([(pair.id, pair.digest) for pair in followed]).encode())
+    if followed_reference is not None:
+        digest.update(repr(followed_reference[LOGPS].to_numpy().tolist()).encode())
     for row in data:
         digest.update(repr(sorted(row.items())).encode())
     return digest.hexdigest()[:32]

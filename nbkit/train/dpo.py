@@ -184,8 +184,8 @@ def train_dpo(
         learner = _learner(policy, copy_model, lora, seed)
         state, last = None, None
         if checkpoints is not None:
-            ids = None if trace is None else [pair.id for pair in followed]
-            state = checkpoints / fingerprint(learner, data, settings, ids)
+            told = (data, settings, followed, followed_reference)
+            state = checkpoints / fingerprint(learner, *told)
             last = last_checkpoint(state)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nbkit-"))
         seen = watched(tokens)

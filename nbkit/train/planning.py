@@ -21,7 +21,7 @@ OWN_NAMES = {"per_device_train_batch_size", "num_train_epochs", "dataloader_drop
 FULL_RATE, LORA_RATE = 1e-6, 2e-4
 
 NUMBERS = dict(
-    beta=dict(above=0), learning_rate=dict(above=0), epochs=dict(above=0),
+    beta=dict(above=0), learning_rate=dict(least=0), epochs=dict(above=0),
     warmup_steps=dict(least=0), max_grad_norm=dict(least=0), adam_beta2=dict(least=0, most=1),
     weight_decay=dict(least=0), simpo_gamma={},
 )  # fmt: skip
