@@ -37,7 +37,8 @@ def sample(
     Args:
         policy: the policy that answers.
         prompts: strings, message lists, a Dataset or DataFrame with a `prompt` column, or one
-            prompt. Strings are read as they are, message lists through the chat template.
+            prompt. Strings are read as they are, message lists through the chat template; columns
+            beside them, such as `tools`, are not read.
         temperature: 0 is greedy decoding.
         top_p: nucleus sampling, above 0 and up to 1 (off).
         max_new_tokens: longest response; it ends earlier at a stop token. Default 128, or half of
