@@ -8,7 +8,7 @@ from numbers import Integral
 
 from datasets import Dataset
 
-from nbkit.inputs import LeftOut, as_count, as_number
+from nbkit.inputs import as_count, as_number
 from nbkit.models import Policy
 from nbkit.tokens import split_unscored, tokenize_pairs
 
@@ -93,7 +93,6 @@ def pairs_that_fit(
     """
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     fit, left_out = split_unscored(token_pairs, max_length or policy.max_length)
-    left_out = LeftOut(left_out)
     if not fit:
         raise ValueError(f"None of the {len(pairs)} {what} can be trained on: {left_out.reasons()}")
     left_out.warn(len(pairs), what, stacklevel=3)
