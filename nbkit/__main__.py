@@ -4,7 +4,7 @@ import argparse
 import sys
 
 import nbkit
-from nbkit.course import CannotStart
+from nbkit.course.starting import CannotStart
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,10 +10,11 @@ import pandas as pd
 
 from nbkit.inputs import as_number, as_pairs, as_policy, as_prompts
 from nbkit.intervals import mean_interval
-from nbkit.logprobs import response_logprobs
-from nbkit.models import Policy
+from nbkit.judges import rewards
+from nbkit.logprobs.table import response_logprobs
+from nbkit.models.policy import Policy
 from nbkit.sampling import sample
-from nbkit.scores import dpo_loss, implicit_margin
+from nbkit.scores.margins import dpo_loss, implicit_margin
 
 
 @dataclass(frozen=True)
@@ -149,43 +150,3 @@ def preference_accuracy(
     table = pd.DataFrame.from_dict(intervals, orient="index", columns=["value", "low", "high"])
     table.attrs["left_out"] = logps.attrs["left_out"]
     return table
-
-
-def rewards(judge, prompts, responses) -> np.ndarray:
-    """The judge's reward of each response to its prompt.
-
-    Raises:
-        ValueError: what is no finite number, with the number of the prompt. An error of the judge
-            itself goes on, with a note that names the prompt.
-    """
-    responses = list(responses)
-    if hasattr(judge, "many"):  # a reward model scores a batch at a time
-        values = judge.many(prompts, responses, progress=False)
-    else:
-        values = []
-        for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            try:
-                values.append(judge(prompt, response))
-            except Exception as error:  # the judge is the user's own program
-                error.add_note(
-                    f"The judge failed for response {response!r:.60} to prompt {number} "
-                    f"({prompt!r:.60})."
-                )
-                raise
-    finite = [_finite(value) for value in values]
-    if bad := [number for number, value in enumerate(finite) if value is None]:
-        raise ValueError(
-            f"The judge gave {values[bad[0]]!r:.60} for response {responses[bad[0]]!r:.60} to "
-            f"prompt {bad[0]} ({prompts[bad[0]]!r:.60}); {len(bad)} such of {len(finite)}; "
-            "expected a finite number."
-        )
-    return np.array(finite, dtype=float)
-
-
-def _finite(value) -> float | None:
-    """The value as a finite number, if it is one."""
-    try:
-        number = float("nan" if isinstance(value, (str, bytes)) else value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        return None
-    return number if np.isfinite(number) else None

@@ -1,15 +1,12 @@
 """The doors: what every public function takes, in the forms that people have it in.
 
 Each function returns its argument in the one form that the rest of nbkit works with, or refuses in
-one sentence what cannot be meant, before anything expensive begins. And `LeftOut`: the one account
-of pairs that are passed over, with the one way to say so.
+one sentence what cannot be meant, before anything expensive begins.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
@@ -19,12 +16,11 @@ import pandas as pd
 import pyarrow
 from datasets import Dataset, DatasetDict
 
-from nbkit.models import Policy
-from nbkit.pairs import load_pairs
+from nbkit.left_out import some
+from nbkit.models.policy import Policy
+from nbkit.pairs.load import load_pairs
 from nbkit.pairs.sources import TEXT_COLUMNS
 from nbkit.pairs.tables import as_plain
-
-SHOWN = 3  # examples named in a message
 
 
 def as_policy(policy, what: str = "policy") -> Policy:
@@ -179,51 +175,6 @@ def as_count(value, name: str, *, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name}={value!r}; expected {expected}.")
     return int(value)
-
-
-class LeftOut(dict):
-    """Pairs that were passed over: id -> the reason. It does not change once it is made, so that
-    copies are free: pandas copies a table's `attrs` at every step."""
-
-    def __copy__(self):
-        return self
-
-    def __deepcopy__(self, memo):
-        return self
-
-    def __reduce__(self):
-        return LeftOut, (dict(self),)
-
-    def __repr__(self):
-        if len(self) <= SHOWN:
-            return f"LeftOut({dict(self)!r})"
-        return f"LeftOut({len(self)} pairs: {self.reasons()})"
-
-    def reasons(self) -> str:
-        """How many pairs for each kind of reason, with the first of each, in one line."""
-        kinds = {}
-        for id_, reason in self.items():
-            kinds.setdefault(re.sub(r"\d+", "#", reason), []).append(id_)
-        told = [f"{len(ids)} such as {ids[0]!r}: {self[ids[0]]}" for ids in kinds.values()]
-        more = f"; and {len(told) - SHOWN} other reasons" if len(told) > SHOWN else ""
-        return "; ".join(told[:SHOWN]) + more
-
-    def warn(self, total: int, what: str = "pairs", where: str | None = None, stacklevel=2) -> None:
-        """Say, once and in one form, how many of `total` are left out and why; nothing if none
-        is. `where`: the place at which the caller's result lists them."""
-        if self:
-            listed = f" All are in `{where}`." if where else ""
-            warnings.warn(
-                f"{len(self)} of {total} {what} are left out: {self.reasons()}.{listed}",
-                stacklevel=stacklevel + 1,
-            )
-
-
-def some(things, shown: int = SHOWN) -> str:
-    """The first few of them, and how many more there are."""
-    things = list(things)
-    more = f" and {len(things) - shown} more" if len(things) > shown else ""
-    return ", ".join(f"{thing!r:.60}" for thing in things[:shown]) + more
 
 
 def _ready_made(pairs: Dataset) -> bool:

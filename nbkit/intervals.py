@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nbkit.inputs import some
+from nbkit.left_out import some
 
 RESAMPLES = 2_000  # of a bootstrap
 

@@ -9,9 +9,9 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor
 
 from nbkit.inputs import as_number, as_policy, as_prompts
-from nbkit.logprobs import as_limit, not_finite
-from nbkit.models import Policy
-from nbkit.tokens import check_vocabulary, tokenize_prompts
+from nbkit.logprobs.table import as_limit, not_finite
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import check_vocabulary, tokenize_prompts
 
 # Tokens (prompt + response, padding included) that are generated at once.
 BUDGET = {"cpu": 16384, "cuda": 131072, "mps": 32768}

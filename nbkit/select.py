@@ -17,7 +17,8 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
-from nbkit.inputs import as_count, as_ids, some
+from nbkit.inputs import as_count, as_ids
+from nbkit.left_out import some
 
 
 def easiest(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:

@@ -16,12 +16,14 @@ import tiny
 import torch
 from peft.helpers import rescale_adapter_scale
 
-from nbkit import logprobs
-from nbkit.cache import LogprobCache, hash_content, hash_pair, hash_weights, write_whole
-from nbkit.engine import score_tokens
-from nbkit.logprobs import response_logprobs
-from nbkit.models import Policy, add_lora, load_policy
-from nbkit.tokens import TokenPair, tokenize_pairs
+from nbkit.cache.files import write_whole
+from nbkit.cache.hashes import hash_content, hash_pair, hash_weights
+from nbkit.logprobs import table as logprobs
+from nbkit.logprobs.engine import score_tokens
+from nbkit.logprobs.store import LogprobCache
+from nbkit.logprobs.table import response_logprobs
+from nbkit.models.policy import Policy, add_lora, load_policy
+from nbkit.tokens.ids import TokenPair, tokenize_pairs
 
 
 @pytest.fixture

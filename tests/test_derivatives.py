@@ -9,11 +9,11 @@ import tiny
 import torch
 
 import nbkit as nb
-from nbkit import engine
-from nbkit.derivatives import along, curvature, finite, reference
+from nbkit.derivatives import along, curvature, differences, loop
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.parameters import choose, dot, norm
-from nbkit.head import target_logps, target_slopes
+from nbkit.logprobs import engine
+from nbkit.logprobs.head import target_logps, target_slopes
 
 FAMILIES = ["llama", "qwen2", "gpt2"]
 LENGTHS = [(5, 9, 12), (20, 3, 4), (1, 30, 7), (12, 12, 1), (3, 8, 8), (15, 2, 20), (9, 9, 9)]
@@ -81,7 +81,7 @@ def test_derivatives_are_what_a_step_changes(case):
     h = 0.03 / truth.square().mean().sqrt().item()
     tables = []
     for sign in (1, -1):
-        with finite.shifted(choose(policy), direction, sign * h):
+        with differences.shifted(choose(policy), direction, sign * h):
             tables.append(tiny.by_hand(policy, pairs))
     assert away((tables[0] - tables[1]) / (2 * h), truth) < 0.01
 
@@ -107,7 +107,7 @@ def test_each_method_equals_a_float64_model(case, method, most):
 
 def test_forward_differences_need_one_pass_and_the_log_probs_at_theta(case):
     policy, pairs, direction = case
-    at_theta = finite.logp_sums(policy, pairs)
+    at_theta = differences.logp_sums(policy, pairs)
     found = along.derivatives(policy, pairs, direction, at_theta=at_theta)
     assert found.method == "forward" and found.logps is at_theta
     truth = in_double(policy, pairs, direction)
@@ -141,10 +141,10 @@ def test_a_step_by_hand_moves_the_log_probs_by_so_many_nats():
     policy, pairs = tiny.policy("qwen2"), tiny.token_pairs(*LENGTHS)
     direction = random_direction(policy)
     found = along.derivatives(policy, pairs, direction, method="central", step=0.02)
-    probe = reference.some(pairs, 6)
+    probe = loop.some(pairs, 6)
     pace = found.sides[probe].square().mean().sqrt()
-    with finite.shifted(choose(policy), direction, 0.02 / pace.item()):
-        moved = finite.logp_sums(policy, pairs)
+    with differences.shifted(choose(policy), direction, 0.02 / pace.item()):
+        moved = differences.logp_sums(policy, pairs)
     change = (moved - found.logps)[probe].square().mean().sqrt()
     assert change.item() == pytest.approx(0.02, rel=0.05)
 
@@ -197,9 +197,9 @@ def test_parameters_are_as_before_to_the_last_bit_also_after_an_error(case, monk
         calls.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finite, "logp_sums", broken)
+    monkeypatch.setattr(differences, "logp_sums", broken)
     with pytest.raises(KeyboardInterrupt):
-        finite.finite_difference(policy, pairs, direction, 0.1)
+        differences.finite_difference(policy, pairs, direction, 0.1)
     assert calls
     for name, p in policy.causal_lm.named_parameters():
         assert torch.equal(p, before[name]) and p.grad is None
@@ -282,9 +282,9 @@ def test_half_precision_goes_on_where_ghost_products_cannot(kind):
 def test_log_probs_of_another_policy_are_refused():
     policy, pairs = tiny.policy("llama"), tiny.token_pairs(*LENGTHS)
     direction = random_direction(policy)
-    known = finite.logp_sums(policy, pairs)
+    known = differences.logp_sums(policy, pairs)
     assert along.derivatives(policy, pairs, direction, at_theta=known).method == "forward"
-    stale = finite.logp_sums(tiny.policy("llama", seed=1), pairs)
+    stale = differences.logp_sums(tiny.policy("llama", seed=1), pairs)
     with pytest.raises(ValueError, match="nats away from those of 'llama'"):
         along.derivatives(policy, pairs, direction, at_theta=stale)
 
@@ -370,7 +370,7 @@ def test_the_gradient_of_a_function_of_the_log_probs(case, path):
     double = copy.deepcopy(policy)
     double.model.double()
     total = sum(
-        weights[n, side] * reference.response_logp(double, pair.prompt, response)
+        weights[n, side] * loop.response_logp(double, pair.prompt, response)
         for n, pair in enumerate(pairs)
         for side, response in enumerate((pair.chosen, pair.rejected))
     )
@@ -397,7 +397,7 @@ def test_gradients_of_one_pass_are_gone_before_the_next(monkeypatch):
     gradient(policy, pairs, lambda i, logps: torch.ones_like(logps), budget=40)
     assert len(made) > 2 * len(choose(policy))
     made.clear()
-    reference.pair_by_pair(policy, pairs[:2], random_direction(policy))
+    loop.pair_by_pair(policy, pairs[:2], random_direction(policy))
 
 
 def test_a_large_model_has_fewer_tokens_before_a_backward_pass(monkeypatch):

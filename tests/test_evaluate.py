@@ -9,7 +9,7 @@ import torch
 
 import nbkit as nb
 from nbkit import world
-from nbkit.evaluate import rewards
+from nbkit.judges import rewards
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ import pandas as pd
 import pytest
 import torch
 
-from nbkit import exercises
-from nbkit.exercises import Result, checking
+from nbkit.course import exercises
+from nbkit.course.exercises import Result, checking
 
 SEEDS = range(3)
 SOLUTIONS = [import_module(file.stem) for file in Path(__file__).parent.glob("test_exercises_*.py")]
@@ -32,7 +32,7 @@ IN_EVERY_CASE = {name: module.SPECIAL for module in SOLUTIONS if hasattr(module,
                  for name in module.WRONG}  # fmt: skip
 PLACES = {  # Exercise.name -> (its module, its name there)
     value.name: (module, attribute)
-    for found in pkgutil.iter_modules(exercises.__path__, "nbkit.exercises.")
+    for found in pkgutil.iter_modules(exercises.__path__, "nbkit.course.exercises.")
     for module in [import_module(found.name)]
     for attribute, value in vars(module).items()
     if isinstance(value, checking.Exercise)

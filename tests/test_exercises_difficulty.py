@@ -11,8 +11,8 @@ from datasets import Dataset
 from scipy import special, stats
 
 from nbkit import intervals, scores
-from nbkit.exercises import crossfit, difficulty, selective
-from nbkit.train import updates
+from nbkit.course.exercises import crossfit, difficulty, selective
+from nbkit.train.planning import updates
 
 # Right solutions, written differently ------------------------------------------------------------
 

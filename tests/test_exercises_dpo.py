@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nbkit.exercises import dpo
+from nbkit.course.exercises import dpo
 
 # Right solutions, each at least twice, written differently ----------------------------------------
 

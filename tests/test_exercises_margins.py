@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from scipy import special
 
 from nbkit import scores
-from nbkit.exercises import margins
+from nbkit.course.exercises import margins
 
 # Right solutions, written differently ------------------------------------------------------------
 

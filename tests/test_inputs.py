@@ -15,7 +15,8 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 import nbkit as nb
 from nbkit import inputs
-from nbkit.inputs import LeftOut, as_count, as_ids, as_number, as_pairs, as_policy, as_prompts
+from nbkit.inputs import as_count, as_ids, as_number, as_pairs, as_policy, as_prompts
+from nbkit.left_out import LeftOut
 
 ROWS = [
     {"id": f"p{n}", "prompt": f"what is {n} ?", "chosen": f"it is {n}", "rejected": "no"}

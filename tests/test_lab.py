@@ -13,7 +13,8 @@ from urllib.request import urlopen
 import pytest
 
 from nbkit.__main__ import main
-from nbkit.course import CannotStart, lab
+from nbkit.course import lab
+from nbkit.course.starting import CannotStart
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "--IdentityProvider.token=secret"

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from test_models import change, fake_lora, logits
 
 import nbkit as nb
-from nbkit.loading import SHOWN, default_dtype
-from nbkit.models import Policy, add_lora, load_policy
+from nbkit.models.devices import default_dtype
+from nbkit.models.explaining import SHOWN
+from nbkit.models.policy import Policy, add_lora, load_policy
 
 COMMIT = "0" * 40
 VISION = dict(

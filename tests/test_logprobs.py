@@ -13,11 +13,12 @@ import torch
 from trl import DPOTrainer
 
 import nbkit as nb
-from nbkit import engine, head, packing
-from nbkit.head import target_logps, why_not_plain
-from nbkit.logprobs import COLUMNS, LOGPS, logprob_table, response_logprobs, token_logprobs
-from nbkit.models import Policy, add_lora
-from nbkit.tokens import TokenPair, tokenize_pairs
+from nbkit.logprobs import engine, head, packing
+from nbkit.logprobs.head import target_logps, why_not_plain
+from nbkit.logprobs.rows import LOGPS
+from nbkit.logprobs.table import COLUMNS, logprob_table, response_logprobs, token_logprobs
+from nbkit.models.policy import Policy, add_lora
+from nbkit.tokens.ids import TokenPair, tokenize_pairs
 
 # Which path a family takes on sequences of about 60 tokens, and why.
 PATHS = {
@@ -141,7 +142,7 @@ def test_the_probe_allows_for_rounding_that_the_model_itself_shows(monkeypatch, 
 
     policy = tiny.policy()
     policy.model.to(torch.bfloat16)
-    monkeypatch.setattr("nbkit.precision.NOISE", {torch.bfloat16: 0.0})
+    monkeypatch.setattr("nbkit.logprobs.precision.NOISE", {torch.bfloat16: 0.0})
     functional = types.SimpleNamespace(scaled_dot_product_attention=kernel)
     monkeypatch.setattr(packing, "F", functional)
     reason = engine.why_not_packed(policy, 58)

@@ -16,9 +16,12 @@ import tiny
 from filelock import FileLock
 
 import nbkit as nb
-from nbkit import selfplay, world
-from nbkit.cache import LogprobCache, read_whole, try_folder, write_whole
-from nbkit.scores import cross_fitted_losses, influence
+from nbkit import world
+from nbkit.cache.files import read_whole, try_folder, write_whole
+from nbkit.experiments import selfplay
+from nbkit.experiments.crossfit import cross_fitted_losses
+from nbkit.logprobs.store import LogprobCache
+from nbkit.scores.influences import influence
 
 TRAIN = dict(beta=0.5, learning_rate=1e-3, batch_size=8, max_steps=1, progress=False)
 HOW = dict(max_new_tokens=8)
@@ -119,7 +122,7 @@ def test_a_read_only_folder_is_found_before_the_work(policy, pairs, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_found_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("nbkit.cache.uuid.uuid4", lambda: type("Name", (), {"hex": "trial"}))
+    monkeypatch.setattr("nbkit.cache.files.uuid.uuid4", lambda: type("Name", (), {"hex": "trial"}))
     (tmp_path / "trial.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left on device\), so nothing was begun"):
         try_folder(tmp_path)
@@ -139,7 +142,7 @@ def test_the_trial_leaves_nothing(tmp_path):
 
 def test_what_is_complete_needs_no_writing(policy, pairs, tmp_path, monkeypatch):
     made = [call(policy, pairs, tmp_path / call.__name__) for call in (score, *KEEPING)]
-    monkeypatch.setattr("nbkit.cache.os.replace", lambda *a: pytest.fail("written"))
+    monkeypatch.setattr("nbkit.cache.files.os.replace", lambda *a: pytest.fail("written"))
     for call, before in zip((score, *KEEPING), made):
         pd.testing.assert_frame_equal(call(policy, pairs, tmp_path / call.__name__), before)
 

@@ -11,10 +11,10 @@ import psutil
 import pytest
 import torch
 
-from nbkit.machine import Line, Readiness, readiness
-from nbkit.profiles import PROFILES, profile
+from nbkit.course.machine import Line, Readiness, readiness
+from nbkit.course.profiles import PROFILES, profile
 
-module = importlib.import_module("nbkit.machine")
+module = importlib.import_module("nbkit.course.machine")
 
 
 def line(what):

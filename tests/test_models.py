@@ -12,9 +12,9 @@ import torch
 import transformers as tf
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
-from nbkit.loading import WORLD_WEIGHTS
-from nbkit.logprobs import response_logprobs
-from nbkit.models import Policy, add_lora, load_policy
+from nbkit.logprobs.table import response_logprobs
+from nbkit.models.finding import WORLD_WEIGHTS
+from nbkit.models.policy import Policy, add_lora, load_policy
 
 TEXT = "hello small dog"
 

@@ -14,8 +14,10 @@ import pytest
 from trl.data_utils import extract_prompt as trl_extract_prompt
 from trl.data_utils import maybe_extract_prompt as trl_maybe_extract_prompt
 
-from nbkit.pairs import BadPairs, UnknownLayout, content_id, load_pairs
-from nbkit.pairs.layouts import extract_prompt
+from nbkit.pairs.checks import BadPairs
+from nbkit.pairs.layouts import UnknownLayout, extract_prompt
+from nbkit.pairs.load import load_pairs
+from nbkit.pairs.rows import content_id
 
 ROWS = [
     {

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 import nbkit.pairs.load
-from nbkit.pairs import BadPairs, UnknownLayout, load_pairs
+from nbkit.pairs.checks import BadPairs
+from nbkit.pairs.layouts import UnknownLayout
+from nbkit.pairs.load import load_pairs
 
 ANSWERS = {"chosen": "The Nile.", "rejected": "The sea."}
 

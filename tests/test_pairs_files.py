@@ -10,7 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from nbkit.pairs import BadPairs, load_pairs
+from nbkit.pairs.checks import BadPairs
+from nbkit.pairs.load import load_pairs
 
 ROWS = [
     {"prompt": "Name a river.", "chosen": "The Nile, é.", "rejected": "Wet."},

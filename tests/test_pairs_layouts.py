@@ -9,7 +9,8 @@ import datasets
 import pandas as pd
 import pytest
 
-from nbkit.pairs import BadPairs, load_pairs
+from nbkit.pairs.checks import BadPairs
+from nbkit.pairs.load import load_pairs
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
 

@@ -5,7 +5,9 @@ import datasets
 import pandas as pd
 import pytest
 
-from nbkit.pairs import BadPairs, UnknownLayout, load_pairs
+from nbkit.pairs.checks import BadPairs
+from nbkit.pairs.layouts import UnknownLayout
+from nbkit.pairs.load import load_pairs
 from nbkit.pairs.recipes import RECIPES
 
 NILE, WET = "The Nile.", "Wet."

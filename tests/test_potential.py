@@ -9,7 +9,7 @@ import pytest
 
 import nbkit as nb
 from nbkit import world
-from nbkit.scores import alignment_potential, bees
+from nbkit.scores.potential import alignment_potential, bees
 
 
 @pytest.fixture

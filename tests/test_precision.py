@@ -8,11 +8,11 @@ import tiny
 import torch
 
 import nbkit as nb
-from nbkit import engine
 from nbkit.derivatives.parameters import dot
-from nbkit.head import target_logps, target_slopes
-from nbkit.precision import scoring_noise
-from nbkit.tokens import tokenize_pairs
+from nbkit.logprobs import engine
+from nbkit.logprobs.head import target_logps, target_slopes
+from nbkit.logprobs.precision import scoring_noise
+from nbkit.tokens.ids import tokenize_pairs
 
 HALF = [torch.bfloat16, torch.float16]
 ALL = [torch.float32, *HALF]
@@ -102,7 +102,7 @@ def test_derivatives_of_the_head_are_rounded_once(factors, dtype):
 
 
 def test_factors_in_two_rows_of_tiles_and_several_columns(monkeypatch):
-    from nbkit import head
+    from nbkit.logprobs import head
 
     hidden, weight, targets = likely_tokens(torch.bfloat16)
     expected = target_logps(hidden, weight, targets)

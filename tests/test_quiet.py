@@ -46,7 +46,7 @@ nb.load_reward_model(folder + "/reward", device="cpu")
 nb.response_logprobs(policy, pairs, cache=folder, **how), nb.token_logprobs(policy, pairs)
 nb.preference_accuracy(policy, policy, pairs)
 nb.scores.influence(policy, policy, pairs, held_out, **how)
-nb.scores.validation_loss(policy, pairs, lora=2, seeds=1, cache=folder, **how)
+nb.validation_loss(policy, pairs, lora=2, seeds=1, cache=folder, **how)
 prompts = held_out["prompt"][:3]
 nb.sample(policy, prompts, max_new_tokens=4, **how)
 nb.win_rate(policy, policy, prompts, judge, max_new_tokens=4)

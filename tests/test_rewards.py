@@ -13,7 +13,7 @@ from trl import RewardConfig, RewardTrainer
 
 import nbkit as nb
 from nbkit import world
-from nbkit.inputs import LeftOut
+from nbkit.left_out import LeftOut
 from nbkit.train.reward import _classifier
 
 FAMILIES = ["llama", "qwen2", "gpt2"]

@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 import nbkit as nb
-from nbkit.models import Policy, add_lora
+from nbkit.models.policy import Policy, add_lora
 from nbkit.sampling import stop_tokens
 
 QUIET = dict(progress=False)

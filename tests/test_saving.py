@@ -12,8 +12,8 @@ from peft import LoraConfig, get_peft_model
 from test_models import fake_lora, logits
 
 import nbkit as nb
-from nbkit.loading import WORLD_WEIGHTS
-from nbkit.models import Policy, load_policy
+from nbkit.models.finding import WORLD_WEIGHTS
+from nbkit.models.policy import Policy, load_policy
 
 FULL = ["llama", "qwen2", "gpt2", "bloom", "gpt_oss", "gemma3"]
 

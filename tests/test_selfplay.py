@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 import nbkit as nb
-from nbkit import selfplay, world
+from nbkit import world
+from nbkit.experiments import selfplay
 
 TRAIN = dict(beta=0.5, learning_rate=1e-3, batch_size=8)
 SAMPLING = dict(max_new_tokens=8)

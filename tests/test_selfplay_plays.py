@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import nbkit as nb
-from nbkit import selfplay, world
+from nbkit import world
+from nbkit.experiments import selfplay
 
 COMMON = dict(rewrite=world.rewrite, k=3, sampling=dict(max_new_tokens=8), beta=0.5,
               learning_rate=1e-3, batch_size=8)  # fmt: skip
@@ -68,7 +69,7 @@ def test_a_row_for_each_round_of_each_play_counted_by_hand(policy, table, tmp_pa
 
 
 def test_distinct_counts_repetitions_within_a_prompt_only(policy):
-    from nbkit.selfplay.plays import _verdict
+    from nbkit.experiments.selfplay.plays import _verdict
 
     prompts, said = ["a", "a", "b", "b"], ["dog", "dog", "dog", "cat"]
     row = _verdict(said, ["cat"] * 4, prompts, lambda _, text: text == "dog", policy.tokenizer)

@@ -15,9 +15,11 @@ import torch
 from transformers import SchedulerType
 
 import nbkit as nb
-from nbkit import cache, selfplay, world
-from nbkit.cache import hash_content, with_defaults
-from nbkit.scores import cross_fitted_losses
+from nbkit import world
+from nbkit.cache import files as cache
+from nbkit.cache.hashes import hash_content, with_defaults
+from nbkit.experiments import selfplay
+from nbkit.experiments.crossfit import cross_fitted_losses
 
 TRAIN = dict(beta=0.5, learning_rate=1e-3, batch_size=8, max_steps=2, progress=False)
 HOW = dict(max_new_tokens=8)

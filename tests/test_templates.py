@@ -12,8 +12,8 @@ from tokenizers import processors
 from transformers import AutoTokenizer
 
 import nbkit as nb
-from nbkit.templates import lost_turn, render
-from nbkit.tokens import tokenize_pairs, tokenize_prompts
+from nbkit.tokens.ids import tokenize_pairs, tokenize_prompts
+from nbkit.tokens.templates import lost_turn, render
 
 # As in Llama 3.2: the date of today, unless told another.
 DATED = (

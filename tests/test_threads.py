@@ -12,9 +12,9 @@ import tiny
 import torch
 
 import nbkit as nb
-from nbkit import models
-from nbkit.derivatives import along, finite
+from nbkit.derivatives import along
 from nbkit.derivatives.parameters import choose
+from nbkit.models import policy as models
 
 PATIENCE = 120  # seconds, after which two threads that wait for each other are a failure
 
@@ -108,7 +108,7 @@ def test_scoring_sees_no_step_of_a_finite_difference(pairs):
     expected = table(policy, pairs)
 
     def differences():
-        return finite.finite_difference(policy, token_pairs, direction, 1.0, progress=False)[1]
+        return differences.finite_difference(policy, token_pairs, direction, 1.0, progress=False)[1]
 
     slopes = differences()
     scored, found = at_once(lambda: table(policy, pairs), differences)

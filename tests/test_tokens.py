@@ -10,17 +10,17 @@ import tiny
 from datasets import Dataset
 from trl import DPOTrainer
 
-from nbkit.inputs import LeftOut
-from nbkit.tokens import (
+from nbkit.left_out import LeftOut
+from nbkit.tokens.ids import (
     TokenPair,
     check_vocabulary,
     common_prefix,
     split_unscored,
-    token_pieces,
     tokenize_pairs,
     tokenize_prompts,
     why_unscored,
 )
+from nbkit.tokens.texts import token_pieces
 
 PLAIN = tiny.dataset(
     [

@@ -17,8 +17,9 @@ from trl import DPOTrainer
 
 import nbkit as nb
 from nbkit import world
-from nbkit.train import pairs_that_fit, seed_list, updates
+from nbkit.experiments.arguments import seed_list
 from nbkit.train.callbacks import LogLastStep
+from nbkit.train.planning import pairs_that_fit, updates
 
 STEPS = dict(beta=0.5, learning_rate=1e-3, batch_size=4, log_every=1, progress=False, epochs=1)
 

@@ -11,10 +11,10 @@ import torch
 
 import nbkit as nb
 from nbkit import world
-from nbkit.scores import validation_loss
-from nbkit.train import settings_in_effect
+from nbkit.experiments.crossfit import validation_loss
+from nbkit.train.dpo import settings_in_effect
 from nbkit.train.learned import rounding
-from nbkit.train.planning import FULL_RATE, LORA_RATE
+from nbkit.train.numbers import FULL_RATE, LORA_RATE
 
 QUIET = dict(progress=False)
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 import nbkit as nb
 from nbkit import world
-from nbkit.scores import cross_fitted_losses, folds, validation_loss
+from nbkit.experiments.crossfit import cross_fitted_losses, folds, validation_loss
 
 TRAIN = dict(beta=0.5, learning_rate=1e-3, batch_size=8)
 QUIET = dict(TRAIN, progress=False)

@@ -19,9 +19,9 @@ import worker_jobs as work
 from tqdm import tqdm
 
 import nbkit as nb
-from nbkit import workers
-from nbkit.cache import keep_table
-from nbkit.workers import check_workers, run_jobs, stop_workers
+from nbkit.cache.files import keep_table
+from nbkit.experiments import jobs as workers
+from nbkit.experiments.jobs import check_workers, run_jobs, stop_workers
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from nbkit import load_pairs, world
 from nbkit.world import pool, sft
-from nbkit.world.pairs import _pair as make_pair
+from nbkit.world.preferences import _pair as make_pair
 from nbkit.world.tokenizer import build_tokenizer
 
 ANSWERS = [

@@ -11,8 +11,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from trl import DPOConfig
 
-from nbkit.models import Policy
-from nbkit.tokens import TokenPair
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 
 WORDS = (
     "hello petting the small brown dog who sleeps near an old river café naïve größe 東京 🙂 👩‍🚀 "

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nbkit.course import CannotStart
-from nbkit.machine import REINSTALL, readiness
+from nbkit.course.machine import REINSTALL, readiness
+from nbkit.course.starting import CannotStart
 
 CLONE = Path(__file__).resolve().parents[2]
 TOUR = "00_setup_and_tour.ipynb"

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 import nbkit as nb
 from nbkit import world
-from nbkit.course import CannotStart
+from nbkit.course.starting import CannotStart
 
 HALVES = ("selected half", "random half")
 ANSWERS = dict(temperature=0.7, max_new_tokens=16)
@@ -34,7 +34,7 @@ def tour(figure: str | Path) -> None:
     """
     figure = writable(figure)
     try:
-        p = nb.profile()
+        p = nb.course.profile()
     except ValueError as error:
         raise CannotStart(str(error)) from error
     began = time.perf_counter()

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
+from nbkit.derivatives.differences import finite_difference
 from nbkit.derivatives.exact import CannotServe
-from nbkit.derivatives.finite import finite_difference
-from nbkit.derivatives.forward import forward_mode
 from nbkit.derivatives.ghost import ghost
+from nbkit.derivatives.jvp import forward_mode
+from nbkit.derivatives.loop import pair_by_pair, some
 from nbkit.derivatives.parameters import Direction
-from nbkit.derivatives.reference import pair_by_pair, some
-from nbkit.engine import why_not_packed
-from nbkit.models import Policy
-from nbkit.tokens import TokenPair
+from nbkit.logprobs.engine import why_not_packed
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 
 EXACT = {"ghost": ghost, "jvp": forward_mode}
 METHODS = ("central", "forward", *EXACT, "loop")

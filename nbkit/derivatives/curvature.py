@@ -10,12 +10,12 @@ import torch
 from tqdm.auto import tqdm
 
 from nbkit.derivatives.along import EXACT, exact_ways, full_precision, of_margin
+from nbkit.derivatives.differences import finite_difference
 from nbkit.derivatives.exact import CannotServe
-from nbkit.derivatives.finite import finite_difference
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.parameters import Direction, choose, combine, dot, norm, scaled
-from nbkit.models import Policy
-from nbkit.tokens import TokenPair
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 
 STEP = 1e-4  # of central differences where ghost products are out of reach, relative to |theta|
 

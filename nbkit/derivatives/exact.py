@@ -7,9 +7,9 @@ import threading
 
 import torch.autograd.forward_ad as forward_ad
 
-from nbkit.engine import why_not_packed
-from nbkit.models import Policy
-from nbkit.tokens import TokenPair
+from nbkit.logprobs.engine import why_not_packed
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 
 
 class CannotServe(ValueError):

@@ -16,11 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 from nbkit.derivatives.exact import CannotServe, check_packed, dual_level
 from nbkit.derivatives.parameters import Direction, differentiable
-from nbkit.engine import default_budget
-from nbkit.head import target_logps, target_slopes
-from nbkit.models import Policy
-from nbkit.packing import pack_row, packed_states, plan_rows
-from nbkit.tokens import TokenPair
+from nbkit.logprobs.engine import default_budget
+from nbkit.logprobs.head import target_logps, target_slopes
+from nbkit.logprobs.packing import pack_row, packed_states, plan_rows
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 
 LINEAR = (torch.nn.Linear, torch.nn.Embedding, Conv1D)  # in their parameters
 

@@ -8,10 +8,10 @@ import torch
 from tqdm.auto import tqdm
 
 from nbkit.derivatives.parameters import Direction, choose, differentiable
-from nbkit.engine import default_budget, forward_passes
-from nbkit.logprobs import check_finite
-from nbkit.models import Policy
-from nbkit.tokens import TokenPair
+from nbkit.logprobs.engine import default_budget, forward_passes
+from nbkit.logprobs.table import check_finite
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 
 
 def gradient(

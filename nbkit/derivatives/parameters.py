@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from nbkit.models import Policy
+from nbkit.models.policy import Policy
 
 Direction = dict[str, torch.Tensor]  # by the names of `policy.causal_lm.named_parameters()`
 

@@ -18,18 +18,3 @@ them `chosen_score, rejected_score`. Files of this package, in the order in whic
 
 And pairs with other labels, as controls: `flip_labels`, `coin_labels` (labels.py).
 """
-
-from nbkit.pairs.checks import BadPairs
-from nbkit.pairs.labels import coin_labels, flip_labels
-from nbkit.pairs.layouts import UnknownLayout
-from nbkit.pairs.load import load_pairs
-from nbkit.pairs.rows import content_id
-
-__all__ = [
-    "BadPairs",
-    "UnknownLayout",
-    "coin_labels",
-    "content_id",
-    "flip_labels",
-    "load_pairs",
-]

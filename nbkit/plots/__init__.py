@@ -2,7 +2,7 @@
 
     figures.py      margins, training_trace, win_rates: drawn on a matplotlib Axes
     learning.py     learning_order: the margins of all pairs while training
-    comparison.py   comparison, share_curve: experiments over several seeds
+    experiments.py  comparison, share_curve: experiments over several seeds
     kept.py         kept_and_dropped: what one share keeps
     plane.py        margin_plane: alignment potential as lines over the two margins
     bands.py        band_plane: percentile bands of two scores
@@ -12,7 +12,7 @@
 
 from nbkit.plots.bands import band_plane
 from nbkit.plots.common import COLORS, as_png
-from nbkit.plots.comparison import comparison, share_curve
+from nbkit.plots.experiments import comparison, share_curve
 from nbkit.plots.figures import margins, training_trace, win_rates
 from nbkit.plots.kept import kept_and_dropped
 from nbkit.plots.learning import learning_order

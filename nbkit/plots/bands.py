@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
-from nbkit.inputs import LeftOut
+from nbkit.left_out import LeftOut
 from nbkit.plots.common import current_axes, score_name
 from nbkit.plots.kept import flags, scatter_kept
 from nbkit.select import as_scores, middle

@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from nbkit.inputs import LeftOut
+from nbkit.left_out import LeftOut
 from nbkit.select import as_scores
 
 PALETTE = sns.color_palette("colorblind").as_hex()

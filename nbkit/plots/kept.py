@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nbkit.plots.common import PALETTE, known_scores, plain, score_name
-from nbkit.plots.comparison import over_shares, share_curve
+from nbkit.plots.experiments import over_shares, share_curve
 from nbkit.select import as_scores, easiest
 
 KEPT, DROPPED, MARKED = PALETTE[2], "0.75", PALETTE[1]

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from nbkit.inputs import as_count, as_number, some
+from nbkit.inputs import as_count, as_number
+from nbkit.left_out import some
 
 TOKEN_COLUMNS = ["id", "side", "position", "token", "logp"]
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}

@@ -5,47 +5,10 @@
     potential.py    alignment potential and BeeS, from an explicit and an implicit margin
     influences.py   influence on a validation loss, truncated; LossDiff and IRM
     displacement.py CHES, from hidden states
-    validation.py   validation loss: it trains reference models, so it stands a floor higher
 
-Names are loaded when they are first used, so that a pure score does not import a trainer.
+None of them trains a model: `nbkit.validation_loss`, the score that does, is an experiment.
 """
 
-from importlib import import_module
+import lazy_loader
 
-_HOME = {
-    "dpo_loss": "margins",
-    "explicit_margin": "margins",
-    "implicit_margin": "margins",
-    "length_normalized_margin": "margins",
-    "log_ratios": "margins",
-    "confidence": "difficulty",
-    "learned_step": "difficulty",
-    "perplexity": "difficulty",
-    "residual_weight": "potential",
-    "response_length": "difficulty",
-    "variability": "difficulty",
-    "alignment_potential": "potential",
-    "bees": "potential",
-    "cross_fitted_losses": "validation",
-    "folds": "validation",
-    "validation_loss": "validation",
-    "influence": "influences",
-    "influence_table": "influences",
-    "irm": "influences",
-    "loss_difference": "influences",
-    "truncated": "influences",
-    "ches": "displacement",
-}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"nbkit.scores has no {name!r}; it has {', '.join(sorted(_HOME))}")
-    globals()[name] = value = getattr(import_module(f"nbkit.scores.{_HOME[name]}"), name)
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,10 +6,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from nbkit.engine import response_states
 from nbkit.inputs import as_policy
-from nbkit.logprobs import as_limit, not_finite, tokenize
-from nbkit.models import Policy
+from nbkit.logprobs.engine import response_states
+from nbkit.logprobs.table import as_limit, not_finite, tokenize
+from nbkit.models.policy import Policy
 
 
 def ches(

@@ -14,19 +14,19 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from nbkit.cache import try_folder
+from nbkit.cache.files import try_folder
 from nbkit.derivatives.along import derivatives
 from nbkit.derivatives.curvature import gauss_newton, solve
-from nbkit.derivatives.finite import logp_sums
+from nbkit.derivatives.differences import logp_sums
 from nbkit.derivatives.gradient import gradient
-from nbkit.derivatives.reference import some
+from nbkit.derivatives.loop import some
 from nbkit.inputs import as_number, as_policy
-from nbkit.logprobs import as_limit, tokenize
-from nbkit.models import Policy
+from nbkit.logprobs.rows import LOGPS, rows_of_tokens
+from nbkit.logprobs.table import as_limit, tokenize
+from nbkit.models.policy import Policy
 from nbkit.scores.margins import dpo_loss, implicit_margin
 from nbkit.select import as_scores, middle
-from nbkit.tables import LOGPS, rows_of_tokens
-from nbkit.tokens import check_vocabulary
+from nbkit.tokens.ids import check_vocabulary
 
 
 def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:

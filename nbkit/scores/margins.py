@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.inputs import LeftOut, as_number, as_pairs, some
+from nbkit.inputs import as_number, as_pairs
+from nbkit.left_out import LeftOut, some
 from nbkit.select import as_numbers, check_each_once
 
 SIDES = ("chosen", "rejected")

@@ -6,9 +6,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from nbkit.cache import keep, read_whole
-from nbkit.logprobs import logprob_table
-from nbkit.scores import implicit_margin, length_normalized_margin
+from nbkit.cache.files import keep, read_whole
+from nbkit.logprobs.table import logprob_table
+from nbkit.scores.margins import implicit_margin, length_normalized_margin
 
 
 class LogLastStep(TrainerCallback):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from nbkit.cache import hash_weights, versions
-from nbkit.tables import LOGPS
+from nbkit.cache.hashes import hash_weights, versions
+from nbkit.logprobs.rows import LOGPS
 
 # What changes how a run is watched, or where it is kept, but not what it computes.
 NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model"}

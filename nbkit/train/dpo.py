@@ -14,17 +14,20 @@ import torch
 from datasets import Dataset
 from transformers import SchedulerType
 
-from nbkit.cache import try_folder, with_defaults
-from nbkit.inputs import LeftOut, as_ids, as_pairs, as_policy
-from nbkit.loading import check_finite
-from nbkit.logprobs import logprob_table, response_logprobs
-from nbkit.models import Policy, add_lora
-from nbkit.tables import rows_of_tokens
-from nbkit.tokens import check_vocabulary, split_unscored, tokenize_pairs
+from nbkit.cache.files import try_folder
+from nbkit.cache.hashes import with_defaults
+from nbkit.inputs import as_ids, as_pairs, as_policy
+from nbkit.left_out import LeftOut
+from nbkit.logprobs.rows import rows_of_tokens
+from nbkit.logprobs.table import logprob_table, response_logprobs
+from nbkit.models.checks import check_finite
+from nbkit.models.policy import Policy, add_lora
+from nbkit.tokens.ids import check_vocabulary, split_unscored, tokenize_pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
 from nbkit.train.learned import warn_if_nothing, watched
-from nbkit.train.planning import check_numbers, default_rate, updates
+from nbkit.train.numbers import check_numbers, default_rate
+from nbkit.train.planning import updates
 from nbkit.train.randomness import kept_random_states
 from nbkit.train.trainers import LOSSES, check_options, make_trainer, shared_options, strip
 from nbkit.train.weights import MasterWeights, check_trainable

@@ -9,10 +9,10 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from nbkit.logprobs import logprob_table
-from nbkit.models import Policy
-from nbkit.precision import scoring_noise
-from nbkit.tokens import TokenPair
+from nbkit.logprobs.precision import scoring_noise
+from nbkit.logprobs.table import logprob_table
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 
 SIDES = ("chosen", "rejected")
 LOGPS = [f"{side}_logp" for side in SIDES]

@@ -12,12 +12,13 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
-from nbkit.inputs import LeftOut, as_pairs, as_policy
-from nbkit.models import Policy
-from nbkit.rewards import SIDES, RewardModel, check_pad_token
+from nbkit.inputs import as_pairs, as_policy
+from nbkit.judges import SIDES, RewardModel, check_pad_token
+from nbkit.left_out import LeftOut
+from nbkit.models.policy import Policy
 from nbkit.train.callbacks import LogLastStep, Progress
 from nbkit.train.dpo import fitting_pairs, kept_rows
-from nbkit.train.planning import check_numbers
+from nbkit.train.numbers import check_numbers
 from nbkit.train.randomness import kept_random_states
 from nbkit.train.trainers import check_options, make_reward_trainer, shared_options, strip
 from nbkit.train.weights import MasterWeights, check_trainable

@@ -18,8 +18,8 @@ from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
-from nbkit.head import why_not_plain
-from nbkit.models import unwrapped
+from nbkit.logprobs.head import why_not_plain
+from nbkit.models.policy import unwrapped
 
 # nbkit's name of a loss -> TRL's
 LOSSES = {"sigmoid": "sigmoid", "ipo": "ipo", "hinge": "hinge", "slic": "hinge", "simpo": "simpo"}

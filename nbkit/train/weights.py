@@ -6,8 +6,8 @@ import contextlib
 
 import torch
 
-from nbkit.loading import check_finite
-from nbkit.models import Policy
+from nbkit.models.checks import check_finite
+from nbkit.models.policy import Policy
 
 
 class MasterWeights:

@@ -11,13 +11,23 @@ made, what was searched for and what does not hold is in this folder's README.md
 
 from pathlib import Path
 
-from .demonstrations import demonstrations
-from .facts import ANIMALS, CLOSINGS, FACTS, NAMES, OPENINGS, RUNGS, TOPICS, compose, facts
-from .judge import Judge
-from .pairs import NOISE, pairs, prompts
-from .reward import Grade, grade, reward
-from .rewrite import rewrite
-from .settings import DPO
+from nbkit.world.demos import demonstrations
+from nbkit.world.grades import Grade, grade, reward
+from nbkit.world.judge import Judge
+from nbkit.world.knowledge import (
+    ANIMALS,
+    CLOSINGS,
+    FACTS,
+    NAMES,
+    OPENINGS,
+    RUNGS,
+    TOPICS,
+    compose,
+    facts,
+)
+from nbkit.world.preferences import NOISE, pairs, prompts
+from nbkit.world.rewriting import rewrite
+from nbkit.world.settings import DPO
 
 WEIGHTS = Path(__file__).with_name("weights")  # a Hugging Face folder for each size
 SIZES = ("small", "medium", "large")

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from .reward import CORRECT, grade
+from nbkit.world.grades import CORRECT, grade
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import argparse
 from functools import cache
 from pathlib import Path
 
-from .facts import FACTS
+from nbkit.world.knowledge import FACTS
 
 POOL = Path(__file__).with_name("pool.parquet")
 WRITERS = ("small", "medium", "large")

@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional as F
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from .demonstrations import demonstration_rows
-from .tokenizer import build_tokenizer
+from nbkit.world.demos import demonstration_rows
+from nbkit.world.tokenizer import build_tokenizer
 
 DEMONSTRATIONS = 120_000
 BATCH = 128

@@ -5,7 +5,7 @@ The "?" that ends a prompt stands by itself however the text around it is spaced
 prefix, and no separator token is needed.
 """
 
-from .facts import ANIMALS, CLOSINGS, NAMES, OPENINGS, TOPICS
+from nbkit.world.knowledge import ANIMALS, CLOSINGS, NAMES, OPENINGS, TOPICS
 
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 

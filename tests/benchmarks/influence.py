@@ -84,8 +84,8 @@ class Setting:
         import torch
 
         from nbkit.derivatives.along import derivatives
-        from nbkit.derivatives.finite import logp_sums
-        from nbkit.derivatives.reference import pair_by_pair, some
+        from nbkit.derivatives.differences import logp_sums
+        from nbkit.derivatives.loop import pair_by_pair, some
 
         noise = torch.Generator().manual_seed(0)
 
@@ -133,14 +133,14 @@ def margins(logps, ref):
 
 def with_nbkit(setting, method):
     """Influence by one of nbkit's methods."""
-    from nbkit.derivatives import finite, forward, ghost, reference
+    from nbkit.derivatives import differences, ghost, jvp, loop
 
     given = setting.policy, setting.pairs, setting.direction
     if method in setting.steps:
         known = setting.at_theta if method == "forward" else None
-        work = functools.partial(finite.finite_difference, *given, setting.steps[method], known)
+        work = functools.partial(differences.finite_difference, *given, setting.steps[method], known)
     else:
-        ways = dict(ghost=ghost.ghost, jvp=forward.forward_mode, loop=reference.pair_by_pair)
+        ways = dict(ghost=ghost.ghost, jvp=jvp.forward_mode, loop=loop.pair_by_pair)
         work = functools.partial(ways[method], *given)
     (_, slopes), seconds, mb = measure(work, setting.policy.device.type)
     return setting.influence(slopes), seconds, mb
@@ -148,7 +148,7 @@ def with_nbkit(setting, method):
 
 def with_scoring(setting):
     """One scoring pass: what the others are counted in."""
-    from nbkit.derivatives.finite import logp_sums
+    from nbkit.derivatives.differences import logp_sums
 
     work = functools.partial(logp_sums, setting.policy, setting.pairs)
     return None, *measure(work, setting.policy.device.type)[1:]

@@ -77,7 +77,7 @@ def build(folder: Path, shape: str, device: str):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    from nbkit.models import Policy
+    from nbkit.models.policy import Policy
 
     torch.set_num_threads(1)
     saved = Path(tempfile.gettempdir()) / "nbkit-benchmark-tokenizer.json"
@@ -192,7 +192,7 @@ def measure(work, device: str):
 
 
 def with_nbkit(policy, pairs):
-    from nbkit.logprobs import response_logprobs
+    from nbkit.logprobs.table import response_logprobs
 
     def work():
         return response_logprobs(policy, pairs, progress=False).iloc[:, :2].to_numpy()
@@ -241,7 +241,7 @@ METHODS = {
 def one(method: str, data: str, args) -> dict:
     import datasets
 
-    from nbkit.tokens import tokenize_pairs
+    from nbkit.tokens.ids import tokenize_pairs
 
     datasets.disable_progress_bars()
     datasets.disable_caching()

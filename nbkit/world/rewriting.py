@@ -1,0 +1,25 @@
+"""New prompts of the world, for self-play: a question next to the one that is given."""
+
+import random
+
+from nbkit.world.grades import fact_of
+from nbkit.world.knowledge import FACTS
+
+
+def rewrite(prompts: list[str], seed: int = 0) -> list[str]:
+    """To each prompt another one, with the same topic or the same name, that belongs to the facts
+    for training: what is learned from it says nothing about validation or test facts.
+
+    The same prompts and seed give the same result. Raises ValueError for a prompt that is not of
+    the world.
+    """
+    rng = random.Random(f"rewrite {seed}")
+    return [rng.choice(_neighbours(fact_of(prompt))).prompt for prompt in prompts]
+
+
+def _neighbours(fact):
+    return [
+        other for other in FACTS
+        if other.part == "train" and other != fact
+        and (other.topic == fact.topic or other.name == fact.name)
+    ]  # fmt: skip
