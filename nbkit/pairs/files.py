@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
@@ -96,7 +97,7 @@ def _split_of(path: Path) -> str | None:
     return None
 
 
-def _names(folder: Path, paths) -> list[str]:
+def _names(folder: Path, paths: Iterable[Path]) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in paths)
 
 
