@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
             )
             return pd.Series(dict(value=np.nan, low=np.nan, high=np.nan, n=len(both)))
 
-    def spearman(x, y):
+    def spearman(x: np.ndarray, y: np.ndarray) -> float:
         return stats.spearmanr(x, y).statistic
 
     low = high = np.nan
@@ -55,17 +56,17 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
     return pd.Series(dict(value=spearman(*both.T), low=low, high=high, n=len(both)))
 
 
-def jaccard(a, b) -> float:
+def jaccard(a: Iterable[str], b: Iterable[str]) -> float:
     """Jaccard index of two selections: shared ids over all ids. 1: the same set."""
     a, b = _two_sets(a, b)
     return len(a & b) / len(a | b)
 
 
-def overlap(a, b) -> float:
+def overlap(a: Iterable[str], b: Iterable[str]) -> float:
     """Overlap coefficient of two selections: shared ids over the smaller selection's size."""
     a, b = _two_sets(a, b)
     return len(a & b) / min(len(a), len(b))
 
 
-def _two_sets(a, b):
+def _two_sets(a: Iterable[str], b: Iterable[str]) -> tuple[set[str], set[str]]:
     return set(as_ids(a, None, "the first selection")), set(as_ids(b, None, "the second selection"))

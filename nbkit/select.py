@@ -12,10 +12,13 @@ best: `order="given"` in `nbkit.train_dpo` trains in that order.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from datasets import Dataset
 
 from nbkit.inputs import as_count, as_ids
 from nbkit.left_out import some
@@ -89,7 +92,11 @@ def both(*selections: list[str]) -> list[str]:
     return [id_ for id_ in selections[0] if id_ in shared]
 
 
-def random_like(selection: list[str], pairs, seed: int = 0) -> list[str]:
+def random_like(
+    selection: Sequence[str],
+    pairs: pd.DataFrame | pd.Series | Dataset | Iterable[str],
+    seed: int = 0,
+) -> list[str]:
     """As many pairs as `selection` has, drawn at random: the control that every selection is
     compared with.
 
@@ -150,7 +157,7 @@ def random_matched(
     return drawn
 
 
-def as_scores(scores, what: str | None = None) -> pd.Series:
+def as_scores(scores: pd.Series, what: str | None = None) -> pd.Series:
     """Scores as floats by pair id: a Series whose ids are text, each once. NaN stays, and infinite
     scores do; numbers of any real kind (bool, nullable, Python's) are converted.
 
@@ -166,7 +173,7 @@ def as_scores(scores, what: str | None = None) -> pd.Series:
     return scores
 
 
-def as_numbers(values, what: str | None = None) -> pd.Series:
+def as_numbers(values: pd.Series, what: str | None = None) -> pd.Series:
     """A Series of any index, each entry once, as floats; errors as of `as_scores`."""
     if not isinstance(values, pd.Series):
         column = " Take one of its columns." if isinstance(values, pd.DataFrame) else ""
@@ -211,7 +218,7 @@ def check_texts(ids: pd.Index, what: str) -> None:
         )
 
 
-def _float(value) -> float | None:
+def _float(value: Any) -> float | None:
     if isinstance(value, Real):
         try:
             return float(value)
@@ -220,7 +227,7 @@ def _float(value) -> float | None:
     return np.nan if pd.api.types.is_scalar(value) and pd.isna(value) else None
 
 
-def _ids(pairs):
+def _ids(pairs: Any) -> Iterable[str]:
     if isinstance(pairs, pd.Series):
         return as_scores(pairs).dropna().index
     if isinstance(pairs, pd.DataFrame):
@@ -230,12 +237,14 @@ def _ids(pairs):
     return pairs["id"] if hasattr(pairs, "column_names") else pairs
 
 
-def _first(scores, keep, ties, ascending):
+def _first(
+    scores: pd.Series, keep: float | int, ties: pd.Series | None, ascending: bool
+) -> list[str]:
     ranked = _ranked(scores, ascending, ties)
     return ranked.index[: _count(keep, len(ranked))].tolist()
 
 
-def _ranked(scores, ascending, ties=None):
+def _ranked(scores: pd.Series, ascending: bool, ties: pd.Series | None = None) -> pd.DataFrame:
     # in id order: the sort is stable
     frame = as_scores(scores).dropna().sort_index().to_frame("score")
     if ties is not None:
@@ -245,10 +254,10 @@ def _ranked(scores, ascending, ties=None):
                 f"ties lacks {len(absent)} of the scored pairs (first: {absent[0]!r})."
             )
         frame["ties"] = ties
-    return frame.sort_values(list(frame), ascending=ascending, kind="stable")
+    return frame.sort_values(frame.columns.tolist(), ascending=ascending, kind="stable")
 
 
-def _count(keep, available: int) -> int:
+def _count(keep: float | int, available: int) -> int:
     if available == 0:
         raise ValueError(
             "There is no pair to select: every score is NaN, or the scores have no pair in common."
