@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from nbkit.inputs import as_number, as_pairs, as_policy, as_prompts
 from nbkit.intervals import mean_interval
-from nbkit.judges import rewards
+from nbkit.judges import Judge, rewards
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
 from nbkit.sampling import sample
@@ -49,7 +49,7 @@ def win_rate(
     policy: Policy,
     baseline: Policy | list[str],
     prompts,
-    judge: Callable[[object, str], float],
+    judge: Judge,
     *,
     temperature: float = 0.7,
     top_p: float = 1.0,
