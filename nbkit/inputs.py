@@ -7,7 +7,6 @@ one sentence what cannot be meant, before anything expensive begins.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -18,6 +17,7 @@ from datasets import Dataset, DatasetDict
 
 from nbkit.left_out import some
 from nbkit.models.policy import Policy
+from nbkit.pair_ids import check_texts, more_than_once
 from nbkit.pairs.load import load_pairs
 from nbkit.pairs.sources import TEXT_COLUMNS
 from nbkit.pairs.tables import as_plain
@@ -72,9 +72,7 @@ def as_pairs(pairs, what: str = "pairs") -> Dataset:
         pairs = load_pairs(pairs)
     if not len(pairs):
         raise _no_rows(what)
-    counts = Counter(pairs["id"])
-    if len(counts) < len(pairs):
-        twice = [id_ for id_, count in counts.items() if count > 1]
+    if twice := more_than_once(pairs["id"]):
         raise ValueError(
             f"{what}: {len(twice)} ids occur more than once ({some(twice)}), so the rows of a "
             "table could not be told apart. `nb.load_pairs` finds such pairs; give each its own id."
@@ -100,19 +98,14 @@ def as_ids(ids, known: Iterable[str] | None, what: str = "keep") -> list[str]:
     if not ids:
         stands = "" if known is None else " None stands for all."
         raise ValueError(f"{what} is empty: there is no pair to work on.{stands}")
-    if other := [id_ for id_ in ids if not isinstance(id_, str)]:
-        raise ValueError(
-            f"{what}: ids are text, got {some(other)}. Take them from `pairs['id']`, after "
-            "`nb.load_pairs`."
-        )
+    check_texts(ids, what, "Take them from")
     known = set(ids if known is None else known)
     if unknown := [id_ for id_ in ids if id_ not in known]:
         raise ValueError(
             f"{len(unknown)} of the {len(ids)} ids to {what} are not in the pairs (first: "
             f"{unknown[0]!r}). `{what}` is a list of pair ids, such as `nb.select` returns."
         )
-    if len(set(ids)) < len(ids):
-        twice = [id_ for id_, count in Counter(ids).items() if count > 1]
+    if twice := more_than_once(ids):
         raise ValueError(f"`{what}` names {some(twice)} more than once; each pair is taken once.")
     return ids
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import warnings
+
+from nbkit.warning import warn
 
 SHOWN = 3  # examples named in a message
 
@@ -35,15 +36,12 @@ class LeftOut(dict):
         more = f"; and {len(told) - SHOWN} other reasons" if len(told) > SHOWN else ""
         return "; ".join(told[:SHOWN]) + more
 
-    def warn(self, total: int, what: str = "pairs", where: str | None = None, stacklevel=2) -> None:
+    def warn(self, total: int, what: str = "pairs", where: str | None = None) -> None:
         """Say, once and in one form, how many of `total` are left out and why; nothing if none
         is. `where`: the place at which the caller's result lists them."""
         if self:
             listed = f" All are in `{where}`." if where else ""
-            warnings.warn(
-                f"{len(self)} of {total} {what} are left out: {self.reasons()}.{listed}",
-                stacklevel=stacklevel + 1,
-            )
+            warn(f"{len(self)} of {total} {what} are left out: {self.reasons()}.{listed}")
 
 
 def some(things, shown: int = SHOWN) -> str:

@@ -26,7 +26,9 @@ LESSONS = PACKAGE / "course" / "lessons"
 # way round.
 ROOMS = [
     "world",
+    "warning.py",
     "left_out.py",
+    "pair_ids.py",
     "pairs",
     "models",
     "inputs.py",

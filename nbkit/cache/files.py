@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-import warnings
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from nbkit.warning import warn
 
 CHECKSUM = b"nbkit checksum"
 
@@ -44,10 +45,9 @@ def keep(table: pd.DataFrame, file: Path, folder: Path | None = None) -> bool:
 
 def warn_unkept(folder: Path, error: Exception) -> None:
     """The warning that a result is returned but could not be kept."""
-    warnings.warn(
+    warn(
         f"Results cannot be kept in {folder} ({_cause(error)}). They are returned all the same, "
-        "but a further call will have to make them again.",
-        stacklevel=3,
+        "but a further call will have to make them again."
     )
 
 
@@ -92,10 +92,7 @@ def set_aside(path: Path, cause: str | Exception) -> None:
         where = f"set aside as {aside.name}"
     except OSError as error:
         where = f"left where it is ({_cause(error)})"
-    warnings.warn(
-        f"{path} is damaged: {_cause(cause)}. It is {where}, and what it held is made again.",
-        stacklevel=3,
-    )
+    warn(f"{path} is damaged: {_cause(cause)}. It is {where}, and what it held is made again.")
 
 
 def try_folder(folder: str | Path, what: str = "cache") -> Path:

@@ -4,7 +4,6 @@ checked on a few pairs."""
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from nbkit.derivatives.parameters import Direction
 from nbkit.logprobs.engine import why_not_packed
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
+from nbkit.warning import warn
 
 EXACT = {"ghost": ghost, "jvp": forward_mode}
 METHODS = ("central", "forward", *EXACT, "loop")
@@ -131,7 +131,7 @@ def derivatives(
         if method == "auto":
             advice = "Use a policy in float32, or method='loop', which is slow."
             raise ValueError(" ".join([said, advice, *refusals]))
-        warnings.warn(said, stacklevel=3)
+        warn(said)
     logps, slopes = _by(
         way, nats, pace, policy, token_pairs, direction, at_theta, path, budget, cache, progress
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.parameters import Direction, choose, combine, dot, norm, scaled
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
+from nbkit.warning import warn
 
 STEP = 1e-4  # of central differences where ghost products are out of reach, relative to |theta|
 
@@ -136,10 +136,9 @@ def solve(
     left = combine(combine(g, -added, x), -1.0, times(x))
     residual = norm(left) / size
     if residual > max(0.01, 10 * tolerance):
-        warnings.warn(
+        warn(
             f"(H + {added:.3g}) x = g is solved to {residual:.1%} of |g| only, after {iterations} "
-            "iterations. More damping, or a policy in float32, brings x closer.",
-            stacklevel=2,
+            "iterations. More damping, or a policy in float32, brings x closer."
         )
     return Solution(x, largest, added, iterations, residual)
 

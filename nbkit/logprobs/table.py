@@ -228,5 +228,5 @@ def tokenize(policy: Policy, pairs, max_length, what="pairs", kept_as="left_out"
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
     check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
     fit, left_out = split_unscored(token_pairs, max_length)
-    left_out.warn(len(token_pairs), what, f".attrs[{kept_as!r}]", stacklevel=3)
+    left_out.warn(len(token_pairs), what, f".attrs[{kept_as!r}]")
     return fit, left_out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import datasets
@@ -12,6 +11,7 @@ from nbkit.pairs import checks, hints, layouts, recipes, rows, settings, sources
 from nbkit.pairs import columns as parts
 from nbkit.pairs.messages import as_messages
 from nbkit.pairs.tables import Table
+from nbkit.warning import warn
 
 MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
 FOLDING = ("plain", "conversational", "text answers")  # other text can be put to their prompts
@@ -153,7 +153,7 @@ def load_pairs(
         not scores and hints.score_columns(table.names, table.values, columns),
     ]  # fmt: skip
     for note in filter(None, notes):
-        warnings.warn(note, stacklevel=2)
+        warn(note)
     pairs = _build(pairs, beside, good, gives_messages, chat)
     return (pairs, report) if on_bad == "drop" else pairs
 

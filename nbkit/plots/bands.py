@@ -73,7 +73,7 @@ def on_common_pairs(a, b) -> tuple[pd.Series, pd.Series]:
         )
     every = a.index.union(b.index)
     lacking = every.difference(common)
-    LeftOut(dict.fromkeys(lacking, "not both scores")).warn(len(every), stacklevel=3)
+    LeftOut(dict.fromkeys(lacking, "not both scores")).warn(len(every))
     return a[common], b[common]
 
 

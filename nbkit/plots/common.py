@@ -40,11 +40,11 @@ def score_name(scores) -> str:
 
 
 def known_scores(scores) -> pd.Series:
-    """The scores without NaN, which are warned of, on behalf of the caller's caller."""
+    """The scores without NaN, which are warned of."""
     scores = as_scores(scores)
     missing = scores.index[scores.isna()]
     reason = f"no {scores.name or 'score'} (NaN)"
-    LeftOut(dict.fromkeys(missing, reason)).warn(len(scores), stacklevel=3)
+    LeftOut(dict.fromkeys(missing, reason)).warn(len(scores))
     return scores.dropna()
 
 

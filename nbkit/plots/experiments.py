@@ -135,7 +135,7 @@ def over_seeds(results, by: list[str], metric: str) -> pd.DataFrame:
 def _tell_missing(results, metric: str) -> None:
     missing = results.index[results[metric].isna()]
     left_out = LeftOut({f"row {row}": f"no {metric} (NaN)" for row in missing})
-    left_out.warn(len(results), "rows", stacklevel=3)
+    left_out.warn(len(results), "rows")
 
 
 def _one_for_equal_budgets(means) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from datasets import Dataset
 
 from nbkit.inputs import as_number, as_pairs
 from nbkit.left_out import LeftOut, some
-from nbkit.select import as_numbers, check_each_once
+from nbkit.pair_ids import check_each_once
+from nbkit.select import as_numbers
 
 SIDES = ("chosen", "rejected")
 
@@ -143,7 +144,7 @@ def common_pairs(
             f"{names[0]} ({len(first)} pairs) and {names[1]} ({len(second)} pairs) have no pair in "
             "common. Are both indexed by pair id, and made of the same pairs?"
         )
-    left_out.warn(len(common) + len(left_out), where=where, stacklevel=3)
+    left_out.warn(len(common) + len(left_out), where=where)
     return first[common], second[common], left_out
 
 

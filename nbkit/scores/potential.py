@@ -3,12 +3,11 @@ judge wants. And a neighbour that reads the same two margins the other way."""
 
 from __future__ import annotations
 
-import warnings
-
 import pandas as pd
 
 from nbkit.inputs import as_number
 from nbkit.scores.margins import common_pairs
+from nbkit.warning import warn
 
 ROUNDING = 1e-4  # nats: two scorings of one model differ by less
 
@@ -126,12 +125,11 @@ def bees(
 def _zscore(values: pd.Series, rounding: float, name: str, instead: str) -> pd.Series:
     spread = values.std(ddof=0)
     if not spread > max(rounding, 1e-12 * values.abs().max()):
-        warnings.warn(
+        warn(
             f"The {name} margin is the same for every pair, so it cannot rank them: "
             f"alignment potential falls back to {instead}. (DPO's implicit margin is 0 everywhere "
             "while the policy is its own reference: train a little first, or take "
-            "`length_normalized_margin`.)",
-            stacklevel=3,
+            "`length_normalized_margin`.)"
         )
         return values * 0.0
     return (values - values.mean()) / spread

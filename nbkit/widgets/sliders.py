@@ -13,13 +13,14 @@ import pandas as pd
 from datasets import Dataset
 
 from nbkit.inputs import as_count, as_pairs
+from nbkit.pair_ids import check_each_once, check_texts
 from nbkit.plots.bands import band_plane, in_both, on_common_pairs, percentiles
 from nbkit.plots.common import as_png, known_scores
 from nbkit.plots.kept import kept_and_dropped
 from nbkit.plots.plane import margin_plane
 from nbkit.scores.margins import common_pairs
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import check_each_once, check_texts, easiest, top
+from nbkit.select import easiest, top
 
 STEP = 0.05  # of the share kept
 LONGEST = 400  # characters of one text in the table
