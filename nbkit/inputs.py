@@ -171,6 +171,11 @@ def as_count(value, name: str, *, least: int = 1) -> int:
     return int(value)
 
 
+def as_limit(value, name: str) -> int | None:
+    """A whole number above 0, or None where the default is meant."""
+    return None if value is None else as_count(value, name)
+
+
 def _ready_made(pairs: Dataset) -> bool:
     """Whether a Dataset has text ids and the three columns, all text or all messages, no nulls."""
     schema = pairs.features.arrow_schema

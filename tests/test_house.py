@@ -385,7 +385,7 @@ def test_import_nbkit_does_not_import_trl():
         ),
         ("course/tour.py", "import ipywidgets", "only widgets/ may"),
         ("evaluate.py", "import matplotlib.pyplot as plt", "only plots/ may"),
-        ("widgets/sliders.py", "from nbkit.course import tour", "course/tour.py, which lies above"),
+        ("widgets/share.py", "from nbkit.course import tour", "course/tour.py, which lies above"),
         ("novelty.py", "", "novelty.py is in no room"),
     ],
 )

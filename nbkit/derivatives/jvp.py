@@ -32,7 +32,7 @@ def forward_mode(
     Raises:
         CannotServe: the packed path cannot serve this policy. (A ValueError.)
     """
-    check_packed(policy, token_pairs, "Forward mode")
+    check_packed(policy, token_pairs, "jvp")
     model = policy.causal_lm
     logps, slopes = torch.zeros(2, 2 * len(token_pairs), dtype=torch.float64)
     with (

@@ -107,16 +107,18 @@ def pack_row(token_pairs: list[TokenPair], indices: list[int], device="cpu") -> 
     )
 
 
-def packed_states(model, row: PackedRow, *, backbone=None, fused: bool = True, **inputs):
+def packed_states(
+    model, row: PackedRow, *, inputs: dict | None = None, backbone=None, fused: bool = True
+):
     """Last hidden states that predict the scored tokens of a packed row: [S, d].
 
     Args:
         model: a transformers causal LM.
         row: on the model's device.
+        inputs: of the backbone, instead of `input_ids`.
         backbone: what is called instead of `model.base_model`.
         fused: False computes attention from single operations only: slower, and differentiable in
             forward mode too.
-        **inputs: for the backbone, instead of `input_ids`.
     """
     inputs = inputs or dict(input_ids=row.input_ids)
     with packed_attention(model, row, fused):

@@ -15,34 +15,26 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
     Along each axis the pairs lie evenly, whatever the scores' units and tails; where they crowd,
     the two scores have to do with each other.
 
-    Parameters
-    ----------
-    a, b
-        Series by pair id, such as LossDiff and IRM. A pair without one of them (NaN, or no row) is
-        left out, with a warning.
-    a_band, b_band
-        (low, high): shares, as for `nbkit.select.middle`. Kept is what lies in both bands: their
-        intersection, `nbkit.select.both`, which may be empty here.
-    marks
-        Boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the legend
-        tells their share among kept and dropped pairs.
+    Args:
+        a, b: Series by pair id, such as LossDiff and IRM. A pair without one of them (NaN, or no
+            row) is left out, with a warning.
+        a_band, b_band: (low, high): shares, as for `nbkit.select.middle`. Kept is what lies in both
+            bands: their intersection, `nbkit.select.both`, which may be empty here.
+        marks: boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the
+            legend tells their share among kept and dropped pairs.
 
-    Returns
-    -------
-    matplotlib Axes
-        x: percentile of a, y: percentile of b. The title says how many pairs chance would keep,
-        if the two scores had nothing to do with each other.
+    Returns:
+        matplotlib Axes: x: percentile of a, y: percentile of b. The title says how many pairs
+        chance would keep, if the two scores had nothing to do with each other.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For what `middle` refuses, scores without a common pair, and marks that are no boolean
-        Series over all of them.
+    Raises:
+        TypeError, ValueError: for what `middle` refuses, scores without a common pair, and marks
+            that are no boolean Series over all of them.
     """
     for name, band in (("a_band", a_band), ("b_band", b_band)):
         if not isinstance(band, (tuple, list)) or len(band) != 2:
             raise TypeError(f"{name}={band!r:.60}; expected two shares, (low, high).")
-    a, b = on_common_pairs(a, b)
+    a, b = with_both(a, b)
     marks = None if marks is None else flags(marks, a.index)
     kept = in_both(a, b, a_band, b_band)
     x, y = percentiles(a), percentiles(b)
@@ -62,7 +54,7 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
     return ax
 
 
-def on_common_pairs(a, b) -> tuple[pd.Series, pd.Series]:
+def with_both(a, b) -> tuple[pd.Series, pd.Series]:
     """Both scores, on the pairs that have both; the others are warned of."""
     a, b = as_scores(a), as_scores(b)
     has_a, has_b = a.dropna().index, b.dropna().index

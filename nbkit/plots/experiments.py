@@ -27,19 +27,15 @@ LABELS = {
 def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
     """Selections side by side: mean over seeds with its 95% Student-t interval, one row each.
 
-    Parameters
-    ----------
-    results
-        Tidy DataFrame as `nbkit.compare` returns it: columns `selection, seed`, the metric, and
-        optionally `budget`: "examples" and "updates" get a marker each, and one together where
-        they are the same runs (full data). Selections stand from top to bottom in the order in
-        which they first appear; controls (`full`, `before`, names that begin with `random`) are
-        grey. A row named `before` also gets a dashed line at its mean. NaN is left out, with a
-        warning.
-    metric
-        Column to draw. Single seeds are faint dots; one seed alone has no interval.
-    xlabel
-        Name and unit of the metric.
+    Args:
+        results: tidy DataFrame as `nbkit.compare` returns it: columns `selection, seed`, the
+            metric, and optionally `budget`: "examples" and "updates" get a marker each, and one
+            together where they are the same runs (full data). Selections stand from top to bottom
+            in the order in which they first appear; controls (`full`, `before`, names that begin
+            with `random`) are grey. A row named `before` also gets a dashed line at its mean. NaN
+            is left out, with a warning.
+        metric: column to draw. Single seeds are faint dots; one seed alone has no interval.
+        xlabel: name and unit of the metric.
     """
     if isinstance(results, pd.DataFrame) and "budget" not in results.columns:
         results = results.assign(budget="examples")
@@ -71,16 +67,13 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
 def share_curve(results, ax=None, *, metric="win_rate", hue=None, parabola=True):
     """A metric over the share of pairs kept: mean over seeds, in a band, its 95% t-interval.
 
-    Parameters
-    ----------
-    results
-        Tidy DataFrame with columns `share` (0 to 1), `seed`, the metric and, when given, `hue`.
-    hue
-        Column with a line for each of its values (such as the policy), in order of appearance.
-    parabola
-        Also draw, dotted, the least-squares parabola through the means (three shares or more),
-        and mark its vertex when it is a maximum inside the measured range. Its interval is a
-        matter of `nbkit.parabola_peak`.
+    Args:
+        results: tidy DataFrame with columns `share` (0 to 1), `seed`, the metric and, when given,
+            `hue`.
+        hue: column with a line for each of its values (such as the policy), in order of appearance.
+        parabola: also draw, dotted, the least-squares parabola through the means (three shares or
+            more), and mark its vertex when it is a maximum inside the measured range. Its interval
+            is a matter of `nbkit.parabola_peak`.
     """
     means = over_shares(results, ["share"] if hue is None else [hue, "share"], metric)
     _tell_missing(results, metric)

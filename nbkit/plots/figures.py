@@ -23,19 +23,15 @@ from nbkit.plots.common import (
 def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
     """Distribution of one or several margins (or any scores), with the share above zero.
 
-    Parameters
-    ----------
-    scores
-        A Series (drawn under its name), a DataFrame (a distribution for each column), or a dict
-        name -> Series. One number for each pair; NaN and infinity are left out and counted in the
-        legend.
-    xlabel
-        Say the unit: nats for implicit margins, the reward's own for explicit ones.
+    Args:
+        scores: a Series (drawn under its name), a DataFrame (a distribution for each column), or a
+            dict name -> Series. One number for each pair; NaN and infinity are left out and counted
+            in the legend.
+        xlabel: say the unit: nats for implicit margins, the reward's own for explicit ones.
 
-    Returns
-    -------
-    matplotlib Axes
-        Histograms over common bins; bar heights are per cent of the pairs of that distribution.
+    Returns:
+        matplotlib Axes: histograms over common bins; bar heights are per cent of the pairs of that
+        distribution.
     """
     named = _named_scores(scores)
     kept = {name: values.dropna() for name, values in named.items()}
@@ -75,16 +71,12 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
     Both can fall while the margin between them grows: likelihood displacement (Razin et al.,
     2024, arXiv 2410.08847). So the two are drawn apart, each as its change since the first step.
 
-    Parameters
-    ----------
-    trace
-        Tidy DataFrame with columns `step, id, chosen_logp, rejected_logp` (nats, summed over
-        response tokens) and, for `margin=True`, `margin` (nats, times beta).
-    band
-        Per cent of the pairs inside the shaded band around the mean: 50 is from the first to the
-        third quartile over pairs. None draws no band.
-    margin
-        Also draw the mean of the trace's own `margin` column.
+    Args:
+        trace: tidy DataFrame with columns `step, id, chosen_logp, rejected_logp` (nats, summed over
+            response tokens) and, for `margin=True`, `margin` (nats, times beta).
+        band: per cent of the pairs inside the shaded band around the mean: 50 is from the first to
+            the third quartile over pairs. None draws no band.
+        margin: also draw the mean of the trace's own `margin` column.
     """
     needed = TRACE_COLUMNS if margin else TRACE_COLUMNS[:4]
     need_columns(trace, needed, "a training trace")
@@ -120,11 +112,9 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
 def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie counts ½)"):
     """Win rates as points with their intervals, one row each, and a line at 0.5.
 
-    Parameters
-    ----------
-    table
-        DataFrame with columns `name, win_rate, low, high`: shares from 0 to 1, drawn from top to
-        bottom in the order in which they come.
+    Args:
+        table: DataFrame with columns `name, win_rate, low, high`: shares from 0 to 1, drawn from
+            top to bottom in the order in which they come.
     """
     need_columns(table, ["name", "win_rate", "low", "high"], "a table of win rates")
     need_numbers(table, ["win_rate", "low", "high"], "a table of win rates")

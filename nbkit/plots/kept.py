@@ -17,25 +17,20 @@ BINS = 40
 def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
     """The scores with the easiest `share` kept, and where that share lies on the measured curve.
 
-    Parameters
-    ----------
-    scores
-        Series by pair id; lower means easier. Infinite scores cannot be drawn: they are counted in
-        the legend. Pairs without a score (NaN) are left out, with a warning.
-    share
-        Share of the scored pairs to keep, above 0 and up to 1, as `nbkit.select.easiest` does.
-    axes
-        One Axes, or two when a curve is given. Default: those of a new figure.
-    curve
-        Tidy DataFrame with columns `share, seed, win_rate`: what was measured at several shares.
-    marks
-        Boolean Series by pair id, such as `flipped`: its share among kept and dropped pairs is
-        told in the legend.
+    Args:
+        scores: Series by pair id; lower means easier. Infinite scores cannot be drawn: they are
+            counted in the legend. Pairs without a score (NaN) are left out, with a warning.
+        share: share of the scored pairs to keep, above 0 and up to 1, as `nbkit.select.easiest`
+            does.
+        axes: one Axes, or two when a curve is given. Default: those of a new figure.
+        curve: tidy DataFrame with columns `share, seed, win_rate`: what was measured at several
+            shares.
+        marks: boolean Series by pair id, such as `flipped`: its share among kept and dropped pairs
+            is told in the legend.
 
-    Returns
-    -------
-    numpy array of matplotlib Axes
-        The histogram of the scores and, with `curve`, the curve with this share marked.
+    Returns:
+        numpy array of matplotlib Axes: the histogram of the scores and, with `curve`, the curve
+        with this share marked.
     """
     if not np.isfinite(as_scores(scores)).any():
         raise ValueError(f"The scores hold no finite number ({len(scores)} values came).")

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from nbkit.inputs import as_number
-from nbkit.scores.margins import check_table, mean_logp
+from nbkit.scores.margins import mean_logp
+from nbkit.scores.same_pairs import check_table
 
 
 def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:

@@ -6,9 +6,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from nbkit.inputs import as_policy
+from nbkit.inputs import as_limit, as_policy
 from nbkit.logprobs.engine import response_states
-from nbkit.logprobs.table import as_limit, not_finite, tokenize
+from nbkit.logprobs.finite import not_finite
+from nbkit.logprobs.fitting import tokenize
 from nbkit.models.policy import Policy
 
 

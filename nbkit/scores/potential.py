@@ -6,7 +6,7 @@ from __future__ import annotations
 import pandas as pd
 
 from nbkit.inputs import as_number
-from nbkit.scores.margins import common_pairs
+from nbkit.scores.same_pairs import common_pairs
 from nbkit.warning import warn
 
 ROUNDING = 1e-4  # nats: two scorings of one model differ by less
