@@ -24,12 +24,22 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
             legend tells their share among kept and dropped pairs.
 
     Returns:
-        matplotlib Axes: x: percentile of a, y: percentile of b. The title says how many pairs
-        chance would keep, if the two scores had nothing to do with each other.
+        The Axes. x: percentile of a; y: percentile of b. The title says how many pairs chance would
+        keep, if the two scores had nothing to do with each other.
 
     Raises:
         TypeError, ValueError: for what `middle` refuses, scores without a common pair, and marks
             that are no boolean Series over all of them.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> a = pd.Series(range(10), index=list("abcdefghij"), name="loss_difference")
+        >>> ax = plt.figure().add_subplot()
+        >>> nb.plots.band_plane(a, (-a).rename("irm"), ax=ax).get_title(loc="right")
+        'in both bands by chance: 36%'
+        >>> plt.close()
     """
     for name, band in (("a_band", a_band), ("b_band", b_band)):
         if not isinstance(band, (tuple, list)) or len(band) != 2:

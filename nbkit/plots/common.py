@@ -74,6 +74,11 @@ def as_png(draw, panels: int = 1) -> bytes:
     """PNG of what `draw(axes)` draws on `panels` Axes side by side.
 
     The figure is unknown to pyplot: no backend shows it, and none has to be closed.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.plots.as_png(lambda axes: axes[0].plot([0, 1]))[1:4]
+        b'PNG'
     """
     figure = Figure(figsize=(5.5 * panels, 4), layout="constrained")
     draw(figure.subplots(1, panels, squeeze=False)[0])

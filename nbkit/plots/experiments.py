@@ -36,6 +36,20 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
             is left out, with a warning.
         metric: column to draw. Single seeds are faint dots; one seed alone has no interval.
         xlabel: name and unit of the metric.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> results = pd.DataFrame(
+        ...     dict(selection=["easiest", "easiest", "full", "full"], seed=[0, 1, 0, 1],
+        ...          win_rate=[0.60, 0.64, 0.50, 0.52])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> ax = nb.plots.comparison(results, ax)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['easiest', 'full']
+        >>> plt.close()
     """
     if isinstance(results, pd.DataFrame) and "budget" not in results.columns:
         results = results.assign(budget="examples")
@@ -74,6 +88,19 @@ def share_curve(results, ax=None, *, metric="win_rate", hue=None, parabola=True)
         parabola: also draw, dotted, the least-squares parabola through the means (three shares or
             more), and mark its vertex when it is a maximum inside the measured range. Its interval
             is a matter of `nbkit.parabola_peak`.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> results = pd.DataFrame(
+        ...     dict(share=[0.2, 0.5, 1.0] * 2, seed=[0] * 3 + [1] * 3,
+        ...          win_rate=[0.50, 0.60, 0.55, 0.52, 0.62, 0.53])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> nb.plots.share_curve(results, ax).get_xlabel()
+        'share of pairs kept'
+        >>> plt.close()
     """
     means = over_shares(results, ["share"] if hue is None else [hue, "share"], metric)
     _tell_missing(results, metric)

@@ -30,8 +30,18 @@ def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
         xlabel: say the unit: nats for implicit margins, the reward's own for explicit ones.
 
     Returns:
-        matplotlib Axes: histograms over common bins; bar heights are per cent of the pairs of that
+        The Axes: histograms over common bins; bar heights are per cent of the pairs of that
         distribution.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> ax = plt.figure().add_subplot()
+        >>> ax = nb.plots.margins(pd.Series([2.0, 1.0, -1.0, 3.0], name="judge"), ax)
+        >>> ax.get_legend().get_texts()[0].get_text()
+        'judge: 75% above 0'
+        >>> plt.close()
     """
     named = _named_scores(scores)
     kept = {name: values.dropna() for name, values in named.items()}
@@ -77,6 +87,18 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
         band: per cent of the pairs inside the shaded band around the mean: 50 is from the first to
             the third quartile over pairs. None draws no band.
         margin: also draw the mean of the trace's own `margin` column.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> trace = pd.DataFrame(
+        ...     dict(step=[0, 10], id="a", chosen_logp=[-5.0, -7.0], rejected_logp=[-6.0, -9.0])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> nb.plots.training_trace(trace, ax, band=None).get_xlabel()
+        'training step (updates)'
+        >>> plt.close()
     """
     needed = TRACE_COLUMNS if margin else TRACE_COLUMNS[:4]
     need_columns(trace, needed, "a training trace")
@@ -115,6 +137,16 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
     Args:
         table: DataFrame with columns `name, win_rate, low, high`: shares from 0 to 1, drawn from
             top to bottom in the order in which they come.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> table = pd.DataFrame(dict(name=["easiest"], win_rate=[0.6], low=[0.5], high=[0.7]))
+        >>> ax = plt.figure().add_subplot()
+        >>> [label.get_text() for label in nb.plots.win_rates(table, ax).get_yticklabels()]
+        ['easiest']
+        >>> plt.close()
     """
     need_columns(table, ["name", "win_rate", "low", "high"], "a table of win rates")
     need_numbers(table, ["win_rate", "low", "high"], "a table of win rates")

@@ -29,8 +29,19 @@ def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
             is told in the legend.
 
     Returns:
-        numpy array of matplotlib Axes: the histogram of the scores and, with `curve`, the curve
+        Array of Axes: the histogram of the scores and, with `curve`, the curve
         with this share marked.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> scores = pd.Series([0.1, 0.2, 0.3, 0.4], index=list("abcd"), name="loss")
+        >>> ax = plt.figure().add_subplot()
+        >>> (ax,) = nb.plots.kept_and_dropped(scores, 0.5, ax)
+        >>> [text.get_text() for text in ax.get_legend().get_texts()][:2]
+        ['kept 50%: 2 pairs', 'dropped 50%: 2 pairs']
+        >>> plt.close()
     """
     if not np.isfinite(as_scores(scores)).any():
         raise ValueError(f"The scores hold no finite number ({len(scores)} values came).")

@@ -28,7 +28,19 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
             98th percentile of the margins' sizes.
 
     Returns:
-        matplotlib Axes: a colour bar stands beside it.
+        The Axes; a colour bar stands beside it.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> trace = pd.DataFrame(
+        ...     dict(step=[0, 0, 5, 5, 9, 9], id=["a", "b"] * 3, margin=[0, 0, 0.5, 0.1, 0.9, 0.3])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> nb.plots.learning_order(trace, ax).get_ylabel()
+        '2 pairs by learned step'
+        >>> plt.close()
     """
     need_columns(trace, ["step", "id", "margin"], "a training trace")
     margins = margins_by_step(trace).T

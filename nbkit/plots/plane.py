@@ -29,8 +29,20 @@ def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None)
             legend tells their share among kept and dropped pairs.
 
     Returns:
-        matplotlib Axes: x: z(|implicit|), y: z(explicit), in standard deviations. The most extreme
-        values of either lie outside; the label of the x axis says how many pairs.
+        The Axes. x: z(|implicit|); y: z(explicit), in standard deviations. The most extreme values
+        of either lie outside; the label of the x axis says how many pairs.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> ax = plt.figure().add_subplot()
+        >>> ax = nb.plots.margin_plane(explicit, implicit, weight=1.0, share=0.5, ax=ax)
+        >>> [text.get_text() for text in ax.get_legend().get_texts()][:2]
+        ['dropped 50%: 2 pairs', 'kept 50%: 2 pairs']
+        >>> plt.close()
     """
     potential = known_scores(alignment_potential(explicit, implicit, weight))
     kept = top(potential, share)

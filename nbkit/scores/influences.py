@@ -60,6 +60,14 @@ def influence(
 
     Returns:
         Series "influence" indexed by pair id, with the `attrs` of the table.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(12)
+        >>> few, goal = pairs.select(range(8)), pairs.select(range(8, 12))
+        >>> influence = nb.scores.influence(policy, policy, few, goal, check=2, progress=False)
+        >>> influence.name, len(influence), influence.attrs["method"]
+        ('influence', 8, 'central')
     """
     table = influence_table(
         policy, reference, pairs, validation, logps=logps, beta=beta, method=method, step=step,
@@ -129,6 +137,17 @@ def influence_table(
         ValueError: a table that lacks pairs, or holds other texts under their ids; no pair that
             can be scored; a method or path that cannot serve this policy; derivatives that do not
             agree with those of the loop.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(12)
+        >>> few, goal = pairs.select(range(8)), pairs.select(range(8, 12))
+        >>> table = nb.scores.influence_table(policy, policy, few, goal, method="ghost", check=2,
+        ...                                   progress=False)
+        >>> list(table)
+        ['influence', 'margin', 'loss', 'margin_slope']
+        >>> table["loss"].round(3).unique().tolist()  # ln 2: policy = reference
+        [0.693]
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")

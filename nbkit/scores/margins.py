@@ -26,6 +26,14 @@ def log_ratios(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame) -> pd.DataFr
     Raises:
         TypeError: no log-prob tables.
         ValueError: the tables do not hold the same pairs, or scored different tokens.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(4)
+        >>> table = nb.response_logprobs(policy, pairs, progress=False)
+        >>> better = table.assign(chosen_logp=table["chosen_logp"] + 2.0)
+        >>> nb.scores.log_ratios(better, table).round(6).iloc[0].to_dict()
+        {'chosen': 2.0, 'rejected': 0.0}
     """
     ref_logps = aligned(policy_logps, ref_logps)
     ours, theirs = (
@@ -43,6 +51,16 @@ def implicit_margin(
     Units of beta x nats, summed over tokens; higher: the policy prefers the chosen response more
     strongly than the reference does. Zero for every pair when policy = reference. Beta is in it:
     do not multiply again.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(4)
+        >>> table = nb.response_logprobs(policy, pairs, progress=False)
+        >>> better = table.assign(chosen_logp=table["chosen_logp"] + 2.0)
+        >>> nb.scores.implicit_margin(better, table, beta=0.1).round(6).tolist()
+        [0.2, 0.2, 0.2, 0.2]
+        >>> nb.scores.implicit_margin(table, table).tolist()
+        [0.0, 0.0, 0.0, 0.0]
     """
     d = log_ratios(policy_logps, ref_logps)
     return _times(beta, d.chosen - d.rejected).rename("implicit_margin")
@@ -50,7 +68,18 @@ def implicit_margin(
 
 def dpo_loss(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -> pd.Series:
     """DPO loss of each pair, -log sigmoid(m) (arXiv 2305.18290, eq. 7). Nats; lower: the pair is
-    better learned; ln 2 for every pair when policy = reference."""
+    better learned; ln 2 for every pair when policy = reference.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(4)
+        >>> table = nb.response_logprobs(policy, pairs, progress=False)
+        >>> better = table.assign(chosen_logp=table["chosen_logp"] + 2.0)
+        >>> nb.scores.dpo_loss(table, table).round(3).tolist()
+        [0.693, 0.693, 0.693, 0.693]
+        >>> nb.scores.dpo_loss(better, table).round(3).tolist()
+        [0.598, 0.598, 0.598, 0.598]
+    """
     margin = implicit_margin(policy_logps, ref_logps, beta)
     with np.errstate(invalid="ignore"):  # NaN stays NaN
         return np.logaddexp(0.0, -margin).rename("dpo_loss")  # finite at any margin
@@ -60,6 +89,16 @@ def length_normalized_margin(policy_logps: pd.DataFrame, beta: float = 1.0) -> p
     """SimPO's implicit reward margin: beta times (mean log-prob per chosen token - mean log-prob
     per rejected token) (arXiv 2405.14734, eq. 4, without its target gamma). Needs no reference.
     beta x nats per token; higher: the policy finds the chosen response likelier, token for token.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> table = pd.DataFrame(
+        ...     dict(chosen_logp=-6.0, rejected_logp=-4.0, chosen_tokens=12, rejected_tokens=4),
+        ...     index=["a"],
+        ... )
+        >>> nb.scores.length_normalized_margin(table).to_dict()
+        {'a': 0.5}
     """
     per_token = {side: mean_logp(policy_logps, side) for side in SIDES}
     margin = _times(beta, per_token["chosen"] - per_token["rejected"])
@@ -74,6 +113,15 @@ def explicit_margin(pairs) -> pd.Series:
     Raises:
         KeyError: the pairs carry no scores.
         TypeError, ValueError: a score that is no number, or infinite (NaN gives NaN).
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> scored = pd.DataFrame(
+        ...     dict(id=["a", "b"], chosen_score=[5.0, 2.0], rejected_score=[3.0, 4.0])
+        ... )
+        >>> nb.scores.explicit_margin(scored).to_dict()
+        {'a': 2.0, 'b': -2.0}
     """
     if not isinstance(pairs, (Dataset, pd.DataFrame)):
         pairs = as_pairs(pairs)

@@ -50,6 +50,14 @@ def alignment_potential(
     Raises:
         TypeError: no scores.
         ValueError: no pair in common, an infinite margin, or a weight below 0.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> nb.scores.alignment_potential(explicit, implicit).round(2).to_dict()
+        {'a': -0.75, 'b': 0.1, 'c': 1.04, 'd': -0.39}
     """
     weight = as_number(weight, "weight", least=0)
     explicit, implicit, left_out = common_pairs(explicit, implicit)
@@ -75,6 +83,14 @@ def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
 
     Raises:
         TypeError, ValueError: as of `alignment_potential`; a margin of the same size everywhere.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> round(nb.scores.residual_weight(explicit, implicit), 2)
+        0.77
     """
     explicit, implicit, _ = common_pairs(explicit, implicit, where=None)
     slope = explicit.corr(implicit.abs())
@@ -110,6 +126,15 @@ def bees(
 
     Raises:
         TypeError, ValueError: as of `alignment_potential`; not L < U.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> ranges = dict(explicit_range=(0.0, 4.0), implicit_range=(0.0, 4.0))
+        >>> nb.scores.bees(explicit, implicit, **ranges).round(2).to_dict()
+        {'a': 0.01, 'b': 0.05, 'c': 0.07, 'd': 1.0}
     """
     explicit, implicit, left_out = common_pairs(explicit, implicit)
     first = _probability(explicit, explicit_range, "explicit_range")

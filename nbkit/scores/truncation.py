@@ -19,6 +19,13 @@ def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
 
     Returns:
         Series "truncated_influence" of 0.0 and 1.0; NaN where the influence is.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> influence = pd.Series([-3.0, 0.0, 1.0, 9.0], index=list("abcd"), name="influence")
+        >>> nb.scores.truncated(influence, 0.25, 0.75).to_dict()
+        {'a': 0.0, 'b': 1.0, 'c': 1.0, 'd': 0.0}
     """
     influence = as_scores(influence)
     band = middle(influence, low, high)
@@ -37,6 +44,14 @@ def loss_difference(
     Args:
         theta_logps, val_logps, ref_logps: log-prob tables of the pairs under the policy, under the
             policy after an epoch on the validation set, and under the reference.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(4)
+        >>> table = nb.response_logprobs(policy, pairs, progress=False)
+        >>> better = table.assign(chosen_logp=table["chosen_logp"] + 2.0)
+        >>> nb.scores.loss_difference(table, better, table).round(3).tolist()
+        [0.095, 0.095, 0.095, 0.095]
     """
     before, after = dpo_loss(theta_logps, ref_logps, beta), dpo_loss(val_logps, ref_logps, beta)
     return (before - after.loc[before.index]).rename("loss_difference")
@@ -44,5 +59,14 @@ def loss_difference(
 
 def irm(theta_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -> pd.Series:
     """Implicit reward margin of the pair under the policy, as a stand-in for its influence that
-    needs no validation set (arXiv 2510.13212). beta x nats; the same as `implicit_margin`."""
+    needs no validation set (arXiv 2510.13212). beta x nats; the same as `implicit_margin`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(4)
+        >>> table = nb.response_logprobs(policy, pairs, progress=False)
+        >>> better = table.assign(chosen_logp=table["chosen_logp"] + 2.0)
+        >>> nb.scores.irm(better, table).round(6).tolist()
+        [0.2, 0.2, 0.2, 0.2]
+    """
     return implicit_margin(theta_logps, ref_logps, beta).rename("irm")

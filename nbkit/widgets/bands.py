@@ -32,6 +32,17 @@ def band_sliders(
     Raises:
         TypeError, ValueError: for what `band_plane` refuses, a scored id that is not in `pairs`, a
             column of `show` that is missing, and `rows` that is no count.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> scores = pd.Series([0.1, 0.2, 0.3, 0.4], index=list("abcd"), name="loss")
+        >>> pairs = nb.load_pairs(
+        ...     [dict(id=x, prompt="River?", chosen="Nile.", rejected=f"Wet {x}.") for x in "abcd"]
+        ... )
+        >>> box = nb.widgets.band_sliders(scores, (-scores).rename("irm"), pairs)
+        >>> [child.description for child in box.children[:2]]
+        ['percentiles of loss kept', 'percentiles of irm kept']
     """
     a, b = with_both(a, b)
     names = [str(scores.name or word) for scores, word in ((a, "first"), (b, "second"))]

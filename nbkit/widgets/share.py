@@ -34,6 +34,17 @@ def share_slider(
         TypeError, ValueError: for what `kept_and_dropped` refuses, ids that occur twice, a scored
             id that is not in `pairs`, a column of `show` that is missing, and `rows` that is no
             count.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> scores = pd.Series([0.1, 0.2, 0.3, 0.4], index=list("abcd"), name="loss")
+        >>> pairs = nb.load_pairs(
+        ...     [dict(id=x, prompt="River?", chosen="Nile.", rejected=f"Wet {x}.") for x in "abcd"]
+        ... )
+        >>> box = nb.widgets.share_slider(scores, pairs)
+        >>> box.children[0].value, "50% kept" in box.children[2].value
+        (0.5, True)
     """
     scores = known_scores(scores)  # said once, not at every move
     ranked = easiest(scores, 1.0)

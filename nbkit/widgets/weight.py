@@ -35,6 +35,19 @@ def weight_slider(
     Raises:
         TypeError, ValueError: for what `margin_plane` refuses, a scored id that is not in `pairs`,
             a column of `show` that is missing, and `rows` that is no count.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> pairs = nb.load_pairs(
+        ...     [dict(id=x, prompt="River?", chosen="Nile.", rejected=f"Wet {x}.") for x in "abcd"]
+        ... )
+        >>> box = nb.widgets.weight_slider(explicit, implicit, pairs, share=0.5)
+        >>> box.children[0].value = 2.0
+        >>> "w = 2: 1 of 2 kept pairs are others than with w = 0" in box.children[2].value
+        True
     """
     explicit, implicit, _ = common_pairs(explicit, implicit, where=None)
     by_judge = known_scores(alignment_potential(explicit, implicit, 0.0))
