@@ -16,9 +16,10 @@ from transformers.pytorch_utils import Conv1D
 
 from nbkit.derivatives.exact import CannotServe, check_packed, dual_level
 from nbkit.derivatives.parameters import Direction, differentiable
+from nbkit.logprobs.attending import packed_states
 from nbkit.logprobs.engine import default_budget
 from nbkit.logprobs.head import target_logps, target_slopes
-from nbkit.logprobs.packing import pack_row, packed_states, plan_rows
+from nbkit.logprobs.packing import pack_row, plan_rows
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
 

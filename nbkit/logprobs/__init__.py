@@ -5,6 +5,7 @@ Files::
     table.py       `response_logprobs`, `token_logprobs`
     engine.py      the forward passes: one log-prob for every response token of every pair
     packing.py     packed pairs: one row `[prompt | chosen | rejected]` a pair, no padding
+    attending.py   the forward pass over such a row
     head.py        log-probs under a linear head, without [tokens, vocabulary] logits
     fitting.py     pairs as token ids, as far as a policy can score them
     finite.py      log-probs that are no numbers: refused

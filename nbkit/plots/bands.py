@@ -5,7 +5,7 @@ from matplotlib.ticker import PercentFormatter
 
 from nbkit.left_out import LeftOut
 from nbkit.plots.common import current_axes, score_name
-from nbkit.plots.kept import flags, scatter_kept
+from nbkit.plots.marked import flags, scatter_kept
 from nbkit.select import as_scores, middle
 
 

@@ -12,6 +12,7 @@ from nbkit.left_out import LeftOut
 from nbkit.select import as_scores
 
 PALETTE = sns.color_palette("colorblind").as_hex()
+# Chosen is always blue and rejected always orange.
 COLORS = {"chosen": PALETTE[0], "rejected": PALETTE[1], "margin": PALETTE[2]}
 GREY = "0.45"  # seen on white and on black
 GUIDE = {"color": GREY, "linewidth": 1, "zorder": 0}

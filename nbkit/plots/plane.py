@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from nbkit.plots.common import GREY, current_axes, known_scores
-from nbkit.plots.kept import flags, scatter_kept
+from nbkit.plots.marked import flags, scatter_kept
 from nbkit.scores.potential import alignment_potential
 from nbkit.select import top
 

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from nbkit.inputs import as_count, as_pairs
 from nbkit.pair_ids import check_each_once, check_texts
-from nbkit.plots.kept import flags
+from nbkit.plots.marked import flags
 
 LONGEST = 400  # characters of one text
 
