@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy import stats
 from nbkit.inputs import as_ids
 from nbkit.intervals import check_confidence
 from nbkit.select import as_numbers
+from nbkit.warning import warn
 
 
 def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:
@@ -36,10 +36,9 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
 
     for name, values in zip((a.name, b.name), both.T):
         if (values == values[0]).all():
-            warnings.warn(
+            warn(
                 f"{name or 'A score'} is the same for all {len(both)} pairs: there is no rank "
-                "correlation (NaN).",
-                stacklevel=2,
+                "correlation (NaN)."
             )
             return pd.Series(dict(value=np.nan, low=np.nan, high=np.nan, n=len(both)))
 

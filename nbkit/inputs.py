@@ -7,7 +7,6 @@ one sentence what cannot be meant, before anything expensive begins.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,6 +18,7 @@ from datasets import Dataset, DatasetDict
 
 from nbkit.left_out import some
 from nbkit.models.policy import Policy
+from nbkit.pair_ids import check_texts, more_than_once
 from nbkit.pairs.load import load_pairs
 from nbkit.pairs.sources import TEXT_COLUMNS, Pairs
 from nbkit.pairs.tables import as_plain
@@ -76,9 +76,7 @@ def as_pairs(pairs: Pairs, what: str = "pairs") -> Dataset:
         raise _no_rows(what)
     ready = isinstance(pairs, Dataset) and _ready_made(pairs)
     loaded: Dataset = pairs if ready else load_pairs(pairs)
-    counts = Counter(loaded["id"])
-    if len(counts) < len(loaded):
-        twice = [id_ for id_, count in counts.items() if count > 1]
+    if twice := more_than_once(loaded["id"]):
         raise ValueError(
             f"{what}: {len(twice)} ids occur more than once ({some(twice)}), so the rows of a "
             "table could not be told apart. `nb.load_pairs` finds such pairs; give each its own id."
@@ -104,19 +102,14 @@ def as_ids(ids: Iterable[str], known: Iterable[str] | None, what: str = "keep") 
     if not ids:
         stands = "" if known is None else " None stands for all."
         raise ValueError(f"{what} is empty: there is no pair to work on.{stands}")
-    if other := [id_ for id_ in ids if not isinstance(id_, str)]:
-        raise ValueError(
-            f"{what}: ids are text, got {some(other)}. Take them from `pairs['id']`, after "
-            "`nb.load_pairs`."
-        )
+    check_texts(ids, what, "Take them from")
     known = set(ids if known is None else known)
     if unknown := [id_ for id_ in ids if id_ not in known]:
         raise ValueError(
             f"{len(unknown)} of the {len(ids)} ids to {what} are not in the pairs (first: "
             f"{unknown[0]!r}). `{what}` is a list of pair ids, such as `nb.select` returns."
         )
-    if len(set(ids)) < len(ids):
-        twice = [id_ for id_, count in Counter(ids).items() if count > 1]
+    if twice := more_than_once(ids):
         raise ValueError(f"`{what}` names {some(twice)} more than once; each pair is taken once.")
     return ids
 
@@ -181,6 +174,11 @@ def as_count(value: int, name: str, *, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name}={value!r}; expected {expected}.")
     return int(value)
+
+
+def as_limit(value, name: str) -> int | None:
+    """A whole number above 0, or None where the default is meant."""
+    return None if value is None else as_count(value, name)
 
 
 def _ready_made(pairs: Dataset) -> bool:

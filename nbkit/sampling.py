@@ -10,8 +10,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor
 
-from nbkit.inputs import Prompts, as_number, as_policy, as_prompts
-from nbkit.logprobs.table import as_limit, not_finite
+from nbkit.inputs import Prompts, as_limit, as_number, as_policy, as_prompts
+from nbkit.logprobs.finite import not_finite
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import check_vocabulary, tokenize_prompts
 

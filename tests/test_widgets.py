@@ -13,6 +13,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 from nbkit import widgets
+from nbkit.widgets.table import LONGEST
 
 IDS = [f"p{number}" for number in range(10)]
 SCORES = pd.Series(np.arange(10) / 10, index=IDS, name="validation_loss").sample(
@@ -202,7 +203,7 @@ def test_pairs_may_come_as_a_data_frame():
 def test_long_texts_are_shortened():
     pairs = PAIRS.remove_columns(["prompt"]).add_column("prompt", ["x" * 10_000] * 10)
     text = parts(widgets.share_slider(SCORES, pairs))[2].rows[1][2]
-    assert text == "x" * (widgets.LONGEST - 1) + "…"
+    assert text == "x" * (LONGEST - 1) + "…"
 
 
 def test_impossible_input_is_refused_at_once():
@@ -277,7 +278,7 @@ def test_a_weight_takes_no_longer_for_many_pairs():
 def test_margins_of_other_pairs_are_said_once_and_left_out():
     implicit = IMPLICIT.drop("p3").where(IMPLICIT.index.drop("p3") != "p5", np.nan)
     with pytest.warns(UserWarning) as said:
-        box = widgets.weight_slider(EXPLICIT, implicit, PAIRS, keep=3)
+        box = widgets.weight_slider(EXPLICIT, implicit, PAIRS, share=3)
         box.children[0].value = 2.0
     told = [str(warning.message) for warning in said]
     assert len(told) == 2 and "'p3': only in The first margin" in told[0]
@@ -309,7 +310,7 @@ def test_the_weights_slider_refuses_what_it_cannot_draw():
     with pytest.raises(ValueError, match="rows=0; expected a whole number"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=0)
     with pytest.raises(ValueError, match="keep=2.0"):
-        widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, keep=2.0)
+        widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, share=2.0)
 
 
 # Percentile bands of two scores ------------------------------------------------------------------

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from nbkit.logprobs.attending import attention, packed_states
 from nbkit.logprobs.head import HALF, target_logps, why_not_plain
-from nbkit.logprobs.packing import attention, pack_row, packed_states, plan_rows
+from nbkit.logprobs.packing import pack_row, plan_rows
 from nbkit.logprobs.precision import scoring_noise
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from nbkit.cache.hashes import hash_weights, versions
 from nbkit.logprobs.rows import LOGPS
+from nbkit.warning import warn
 
 # What changes how a run is watched, or where it is kept, but not what it computes.
 NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model"}
@@ -45,10 +45,9 @@ def last_checkpoint(folder: Path) -> Path | None:
         checkpoint = None
     if damaged:
         instead = f"goes on from {checkpoint.name}" if checkpoint else "starts from the beginning"
-        warnings.warn(
+        warn(
             f"Of the checkpoints in {folder}, {', '.join(damaged)} cannot be used: the run "
-            f"{instead}.",
-            stacklevel=3,
+            f"{instead}."
         )
     return checkpoint
 

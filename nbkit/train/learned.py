@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from nbkit.logprobs.precision import scoring_noise
 from nbkit.logprobs.table import logprob_table
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
+from nbkit.warning import warn
 
 SIDES = ("chosen", "rejected")
 LOGPS = [f"{side}_logp" for side in SIDES]
@@ -44,11 +44,10 @@ def warn_if_nothing(policy: Policy, token_pairs, before, after, settings, steps)
     if moved < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
         found = noise(rounding(policy, token_pairs))
         if moved < np.sqrt(2) * found:  # then there is less of the training in it than of rounding
-            warnings.warn(
+            warn(
                 f"This training taught nothing that can be told from rounding: it moved the "
                 f"log-probs of its pairs by {moved:.2g} nats (rms), and {dtype_name(policy)} alone "
-                f"by about {found:.2g}. {remedy(policy, settings)} (there were {steps} steps).",
-                stacklevel=3,
+                f"by about {found:.2g}. {remedy(policy, settings)} (there were {steps} steps)."
             )
 
 
@@ -74,11 +73,10 @@ def warn_if_noise(policy: Policy, token_pairs, score: pd.Series, settings) -> No
     if spread < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
         found = noise(rounding(policy, token_pairs))
         if spread < np.sqrt(2) * found:
-            warnings.warn(
+            warn(
                 f"These losses rank by rounding: over the pairs they spread by {spread:.2g} nats "
                 f"around {score.mean():.3g}, and {dtype_name(policy)} alone makes them differ by "
-                f"about {found:.2g}. {remedy(policy, settings)}.",
-                stacklevel=4,
+                f"about {found:.2g}. {remedy(policy, settings)}."
             )
 
 

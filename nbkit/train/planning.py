@@ -58,5 +58,5 @@ def pairs_that_fit(
     fit, left_out = split_unscored(token_pairs, max_length or policy.max_length)
     if not fit:
         raise ValueError(f"None of the {len(pairs)} {what} can be trained on: {left_out.reasons()}")
-    left_out.warn(len(pairs), what, stacklevel=3)
+    left_out.warn(len(pairs), what)
     return pairs.select([row for row, pair in enumerate(token_pairs) if pair.id not in left_out])

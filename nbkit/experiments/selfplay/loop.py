@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ from nbkit.experiments.selfplay.steps import (
 from nbkit.inputs import as_count, as_number, as_pairs, as_policy
 from nbkit.models.policy import Policy, load_policy
 from nbkit.train.dpo import settings_in_effect, train_dpo
+from nbkit.warning import warn
 
 
 @dataclass(frozen=True)
@@ -215,10 +215,9 @@ def _alone(folder: Path):
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        warnings.warn(
+        warn(
             f"Another process plays in {folder}. This one waits until its round is finished, and "
-            "takes over what was made.",
-            stacklevel=4,
+            "takes over what was made."
         )
         lock.acquire()
     try:
