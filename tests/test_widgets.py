@@ -3,6 +3,7 @@
 import struct
 import time
 from base64 import b64decode
+from functools import partial
 from html.parser import HTMLParser
 
 import ipywidgets
@@ -228,6 +229,9 @@ def test_impossible_input_is_refused_at_once():
         widgets.share_slider(SCORES, PAIRS, curve=CURVE.drop(columns="seed"))
     with pytest.raises(TypeError, match="marks is int64; expected a boolean Series"):
         widgets.share_slider(SCORES, PAIRS, marks=FLIPPED.astype(int))
+    for make in (widgets.share_slider, partial(widgets.weight_slider, EXPLICIT)):
+        with pytest.raises(TypeError, match="marks is list; expected a boolean Series"):
+            make(SCORES, PAIRS, marks=[True] * 10)
     assert plt.get_fignums() == []
 
 
