@@ -7,18 +7,22 @@ interrupt or an error, and after five minutes without work.
 joblib's own switch takes the same calls (`cross_fitted_losses`, `compare`, `compare_plays`,
 `at_once`) to a cluster. With Dask, which `pip install nbkit[dask]` brings::
 
+    import joblib
     from dask.distributed import Client, LocalCluster
 
-    client = Client(LocalCluster(n_workers=4, threads_per_worker=1))  # or a scheduler's address
+    cluster = LocalCluster(n_workers=4, threads_per_worker=1, preload=["nbkit.train.trainers"])
+    client = Client(cluster)  # or the address of a scheduler
     with joblib.parallel_config(backend="dask"):
         losses = nb.cross_fitted_losses(policy, pairs, workers=4)
 
 Any `workers` above 1 hands the jobs over; how many run at once, with how many threads and on which
 GPU is then the cluster's affair (dask-cuda gives each worker a GPU). A process does one job at a
-time, so give it one thread. Other machines need nbkit installed, and a `cache` folder that they
-share. Policies travel with every job. Ray is switched on likewise (`register_ray()` of
-`ray.util.joblib`, then `backend="ray"`), and hands over results when all jobs are done; nbkit's
-tests run Dask, not Ray.
+time, so give it one thread; `preload` imports TRL before a worker answers to the scheduler, which
+else may take it for dead. Other machines need nbkit installed, and a `cache` folder that they
+share. Policies travel with every job. If all workers are lost, Dask waits for others.
+
+Ray is switched on likewise (`register_ray()` of `ray.util.joblib`, then `backend="ray"`), and hands
+over results when all jobs are done. nbkit's tests run Dask, and not Ray.
 """
 
 from __future__ import annotations
