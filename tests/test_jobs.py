@@ -229,7 +229,7 @@ def test_each_worker_takes_a_device_of_its_own_and_a_dead_one_leaves_it(tmp_path
 def test_what_was_on_a_gpu_comes_to_the_workers_own(policies, monkeypatch):
     registry = list(torch.serialization._package_registry)
     monkeypatch.setattr(torch.serialization, "_package_registry", registry)
-    torch.serialization.register_package(0, lambda storage: "cuda:0", lambda *stored: None)
+    torch.serialization.register_package(1, lambda storage: "cuda:0", lambda *stored: None)
     from_gpu = pickle.dumps(policies[0])
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="CUDA"):
