@@ -42,12 +42,13 @@ def gain(
     everything = at[at.selection == "full"].set_index("seed").pairs
     baseline = {}
     for seed, size in own.pairs.items():  # of each seed: a selection's size may differ
-        control = "full" if size == everything.get(seed) else _control_name(size)
+        control = "full" if size == everything.get(seed) else control_name(size)
         if control not in by_seed:
             raise ValueError(f"{selection!r} has no control {control!r} in these results.")
         baseline[seed] = by_seed.loc[seed, control]
     return paired_gain(own[metric], pd.Series(baseline))
 
 
-def _control_name(size: int) -> str:
+def control_name(size: int) -> str:
+    """What `compare` calls the random control of a selection of this size."""
     return f"random {size}"
