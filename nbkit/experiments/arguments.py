@@ -34,8 +34,8 @@ def check_names(
             near = get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise TypeError(
-                f"{function.__name__} has no argument {name!r}.{hint} Further fields of TRL's config "
-                "go into `trl_options`."
+                f"{function.__name__} has no argument {name!r}.{hint} Further fields of TRL's "
+                "config go into `trl_options`."
             )
 
 

@@ -161,6 +161,11 @@ def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
 
     Raises:
         ValueError: there is no such column, or all pairs are in one group.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.folds(nb.world.pairs(8), seed=0).value_counts().to_dict()
+        {'A': 4, 'B': 4}
     """
     if groups not in pairs.column_names:
         raise ValueError(

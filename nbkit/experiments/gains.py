@@ -28,6 +28,18 @@ def gain(
 
     Returns:
         Gain: mean of the paired differences, Student-t interval over seeds, and a verdict.
+
+    Raises:
+        ValueError: a selection, a control or a budget that is not in `results`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> rows = [("easy", 0, 0.6), ("easy", 1, 0.7), ("full", 0, 0.5), ("full", 1, 0.5)]
+        >>> results = pd.DataFrame(rows, columns=["selection", "seed", "win_rate"])
+        >>> results = results.assign(budget="examples", pairs=8)
+        >>> round(nb.gain(results, "easy", over="full").value, 3)
+        0.15
     """
     at = results[results.budget == budget]
     by_seed = at.pivot(index="seed", columns="selection", values=metric)

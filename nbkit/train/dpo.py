@@ -20,7 +20,6 @@ from nbkit.cache.hashes import with_defaults
 from nbkit.inputs import as_pairs, as_policy
 from nbkit.logprobs.table import logprob_table
 from nbkit.models.policy import Policy, add_lora
-from nbkit.tokens.ids import check_vocabulary
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
 from nbkit.train.fitting import fitting_pairs, followed_pairs, kept_rows, token_data
@@ -144,24 +143,21 @@ def train_dpo(
     tokens, left_out = fitting_pairs(policy, pairs, length)
     left_out.warn(len(pairs), where="run.left_out")
     followed = [] if trace is None else followed_pairs(policy, trace, length)
-    check_vocabulary(tokens + followed, policy.causal_lm.get_input_embeddings().weight.shape[0])
     if checkpoints is not None:
         checkpoints = try_folder(checkpoints, "checkpoints")
 
     known = known_followed = None
     if loss != "simpo":
         known = reference_rows(policy, reference, pairs, tokens, length, progress)
-        if followed:
-            known_followed = reference_rows(policy, reference, trace, followed, length, progress)
+        known_followed = reference_rows(policy, reference, trace, followed, length, progress)
     data = token_data(tokens, known)
 
     with kept_random_states():
         learner = _learner(policy, copy_model, lora, seed)
         seen = watched(tokens)
         before = logprob_table(learner, seen, progress=False)
-        state = None
-        if checkpoints is not None:
-            state = checkpoints / fingerprint(learner, data, settings, followed, known_followed)
+        told = data, settings, followed, known_followed
+        state = checkpoints and checkpoints / fingerprint(learner, *told)
         options = dpo_options(policy, {**settings, "max_length": length})
         with in_training(learner.model) as weights:
             tracer = Tracer(learner, weights, followed, known_followed, beta, trace_every, state)

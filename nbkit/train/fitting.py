@@ -9,7 +9,7 @@ from nbkit.inputs import as_ids
 from nbkit.left_out import LeftOut
 from nbkit.logprobs.rows import LOGPS
 from nbkit.models.policy import Policy
-from nbkit.tokens.ids import TokenPair, split_unscored, tokenize_pairs
+from nbkit.tokens.ids import TokenPair, check_vocabulary, split_unscored, tokenize_pairs
 
 
 def kept_rows(pairs: Dataset, keep) -> Dataset:
@@ -26,13 +26,14 @@ def fitting_pairs(
     """Tokens of the pairs to train on, and an account of those that do not fit.
 
     Raises:
-        ValueError: none is left.
+        ValueError: none is left; a token that is not in the model's vocabulary.
     """
     fit, left_out = split_unscored(tokenize_pairs(policy.tokenizer, pairs), max_length)
     if not fit:
         raise ValueError(
             f"No pair is left to train on, of {len(pairs)} given: {left_out.reasons()}."
         )
+    _check_vocabulary(policy, fit)
     return fit, left_out
 
 
@@ -40,12 +41,13 @@ def followed_pairs(policy: Policy, trace: Dataset, max_length: int | None) -> li
     """Tokens of the pairs to trace, after a warning of those that do not fit.
 
     Raises:
-        ValueError: none is left.
+        ValueError: none is left; a token that is not in the model's vocabulary.
     """
     followed, passed = split_unscored(tokenize_pairs(policy.tokenizer, trace), max_length)
     passed.warn(len(trace), "pairs to trace", stacklevel=3)
     if not followed:
         raise ValueError(f"No pair is left to trace, of {len(trace)}: {passed.reasons()}.")
+    _check_vocabulary(policy, followed)
     return followed
 
 
@@ -77,3 +79,7 @@ def token_data(token_pairs: list[TokenPair], reference: pd.DataFrame | None) -> 
     if reference is not None:
         columns |= {f"ref_{name}s": reference[name].to_list() for name in LOGPS}
     return Dataset.from_dict(columns)
+
+
+def _check_vocabulary(policy: Policy, token_pairs: list[TokenPair]) -> None:
+    check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])

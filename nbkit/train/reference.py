@@ -25,8 +25,11 @@ def reference_table(
 def reference_rows(
     policy: Policy, reference, pairs: Dataset, token_pairs: list[TokenPair],
     max_length: int | None, progress: bool,
-) -> pd.DataFrame:  # fmt: skip
-    """Rows of the reference's table for `token_pairs`, those of `pairs` that fit the policy."""
+) -> pd.DataFrame | None:  # fmt: skip
+    """Rows of the reference's table for `token_pairs`, those of `pairs` that fit the policy; None
+    if there are none."""
+    if not token_pairs:
+        return None
     if reference is None:
         return logprob_table(policy, token_pairs, progress=progress)
     fit = {pair.id for pair in token_pairs}

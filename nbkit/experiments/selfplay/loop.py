@@ -131,10 +131,11 @@ def self_play(
     Example:
         >>> import tempfile
         >>> import nbkit as nb
-        >>> given = nb.load_policy("world/small"), nb.world.prompts(4, part="train"), nb.world.reward
+        >>> policy, prompts = nb.load_policy("world/small"), nb.world.prompts(4, part="train")
         >>> how = dict(rounds=1, max_new_tokens=8, max_steps=1, progress=False)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     rounds = list(nb.selfplay.self_play(*given, folder, **how))
+        ...     play = nb.selfplay.self_play(policy, prompts, nb.world.reward, folder, **how)
+        ...     rounds = list(play)
         >>> len(rounds), len(rounds[0].answers)
         (1, 20)
     """
