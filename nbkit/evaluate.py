@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nbkit.inputs import as_number, as_pairs, as_policy, as_prompts
+from nbkit.inputs import Prompts, as_number, as_pairs, as_policy, as_prompts
 from nbkit.intervals import mean_interval
 from nbkit.judges import Judge, rewards
 from nbkit.logprobs.fitting import tokenize
 from nbkit.logprobs.rows import rows_of_tokens
 from nbkit.logprobs.table import logprob_table, response_logprobs
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
 from nbkit.scores.margins import dpo_loss, implicit_margin
 
@@ -50,7 +52,7 @@ class WinRate:
 def win_rate(
     policy: Policy,
     baseline: Policy | list[str],
-    prompts,
+    prompts: Prompts,
     judge: Judge,
     *,
     temperature: float = TEMPERATURE,
@@ -95,7 +97,7 @@ def win_rate(
             raise ValueError(f"Got {len(baseline)} baseline responses to {len(prompts)} prompts.")
     else:
         baseline = as_policy(baseline, "baseline")
-    how = dict(
+    how: dict[str, Any] = dict(
         temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, progress=progress
     )
     responses = sample(policy, prompts, seed=seed, **how)
@@ -114,7 +116,7 @@ def win_rate(
     return WinRate(value, low, high, confidence, table)
 
 
-def wins(rewards, baseline_rewards) -> np.ndarray:
+def wins(rewards: Any, baseline_rewards: Any) -> np.ndarray:
     """1 where the reward is higher than the baseline's, 0 where lower, one half on a tie.
 
     Args:
@@ -131,7 +133,7 @@ def wins(rewards, baseline_rewards) -> np.ndarray:
 def preference_accuracy(
     policy: Policy,
     reference: Policy | pd.DataFrame,
-    pairs,
+    pairs: Pairs,
     *,
     beta: float = 0.1,
     confidence: float = 0.95,

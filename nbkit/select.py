@@ -12,7 +12,7 @@ best: `order="given"` in `nbkit.train_dpo` trains in that order.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sized
 from numbers import Integral, Real
 from typing import Any
 
@@ -93,7 +93,7 @@ def both(*selections: list[str]) -> list[str]:
 
 
 def random_like(
-    selection: Sequence[str],
+    selection: Sized,
     pairs: pd.DataFrame | pd.Series | Dataset | Iterable[str],
     seed: int = 0,
 ) -> list[str]:

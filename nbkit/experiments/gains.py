@@ -57,7 +57,7 @@ def gain(
         control = "full" if size == everything.get(seed) else control_name(size)
         if control not in by_seed:
             raise ValueError(f"{selection!r} has no control {control!r} in these results.")
-        baseline[seed] = by_seed.loc[seed, control]
+        baseline[seed] = by_seed[control].loc[seed]
     return paired_gain(own[metric], pd.Series(baseline))
 
 

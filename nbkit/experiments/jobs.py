@@ -54,7 +54,7 @@ from tqdm.auto import tqdm
 NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
 
 _turn = threading.Lock()  # held by the job that this process works on
-_held = []  # the lock of this worker's GPU, while the process lives
+_held: list[FileLock] = []  # the lock of this worker's GPU, while the process lives
 
 
 def run_jobs(
@@ -128,7 +128,7 @@ def at_once(
     return {key: done[number] for number, key in enumerate(keys)}
 
 
-def check_workers(policy, workers: int) -> None:
+def check_workers(policy: Any, workers: int) -> None:
     """Raise ValueError unless `policy` can be used with so many workers (see `run_jobs`)."""
     if not isinstance(workers, Integral) or isinstance(workers, bool) or workers < 1:
         raise ValueError(f"workers={workers!r}; expected a whole number, 1 or more.")
@@ -153,7 +153,7 @@ def _with_bar(results, total, desc, progress):
                 yield numbered
 
 
-def _arguments(values) -> Iterator:
+def _arguments(values: Any) -> Iterator:
     """What jobs and prepared calls are made of."""
     for value in values:
         if isinstance(value, partial):
@@ -164,7 +164,7 @@ def _arguments(values) -> Iterator:
             yield value
 
 
-def _device(value) -> torch.device | None:
+def _device(value: Any) -> torch.device | None:
     device = getattr(value, "device", None)
     return device if isinstance(device, torch.device) else None
 

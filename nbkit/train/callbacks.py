@@ -14,7 +14,7 @@ from nbkit.scores.margins import implicit_margin, length_normalized_margin
 class LogLastStep(TrainerCallback):
     """The history ends with the last step, however few there are."""
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if state.global_step == state.max_steps:
             control.should_log = True
 
@@ -22,20 +22,20 @@ class LogLastStep(TrainerCallback):
 class Progress(TrainerCallback):
     """One bar over the optimizer steps, with the last logged loss."""
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
         done = state.global_step  # above 0 when a run goes on from a checkpoint
         self.bar = tqdm(
             total=state.max_steps, initial=done, unit=" steps", desc="training", delay=1
         )
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         self.bar.update(1)
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
 
 
@@ -50,7 +50,7 @@ class Tracer(TrainerCallback):
         self.folder = folder
         self.tables = {}
 
-    def record(self, step):
+    def record(self, step: int) -> None:
         if step in self.tables:
             return
         with self.weights.rounded():
@@ -63,7 +63,7 @@ class Tracer(TrainerCallback):
         if self.folder:
             keep(self.tables[step], self._file(step))
 
-    def resume(self, step) -> bool:
+    def resume(self, step: int) -> bool:
         """Take up what was recorded until `step`; False if something of it is lost."""
         for done in range(0, step + 1, self.every):
             table = read_whole(self._file(done))
@@ -76,15 +76,15 @@ class Tracer(TrainerCallback):
     def _file(self, step):
         return self.folder / f"trace-{step}.parquet"
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
         if state.global_step == 0:
             self.record(0)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if state.global_step % self.every == 0:
             self.record(state.global_step)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(self, args, state, control, **kwargs) -> None:
         self.record(state.global_step)
 
     def frame(self):

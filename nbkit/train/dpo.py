@@ -6,20 +6,21 @@ import contextlib
 import copy
 import gc
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerState
 
 from nbkit.cache.files import try_folder
 from nbkit.cache.hashes import with_defaults
 from nbkit.inputs import as_pairs, as_policy
 from nbkit.logprobs.table import logprob_table
 from nbkit.models.policy import Policy, add_lora
+from nbkit.pairs.sources import Pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
 from nbkit.train.fitting import fitting_pairs, followed_pairs, kept_rows, token_data
@@ -36,8 +37,8 @@ INPUTS = {"policy", "pairs", "keep", "reference", "trace"}  # of train_dpo; all 
 
 def train_dpo(
     policy: Policy,
-    pairs,
-    keep=None,
+    pairs: Pairs,
+    keep: Iterable[str] | None = None,
     *,
     reference: Policy | pd.DataFrame | None = None,
     loss: str = "sigmoid",
@@ -57,7 +58,7 @@ def train_dpo(
     copy_model: bool = True,
     max_length: int | None = None,
     max_steps: int = -1,
-    trace=None,
+    trace: Pairs | None = None,
     trace_every: int = 10,
     log_every: int = 10,
     checkpoints: str | Path | None = None,
@@ -202,10 +203,15 @@ def _learner(policy: Policy, copy_model: bool, lora: int | None, seed: int) -> P
 
 
 def _updated(
-    learner: Policy, data: Dataset, settings, options, tracer: Tracer, state: Path | None
+    learner: Policy,
+    data: Dataset,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    tracer: Tracer,
+    state: Path | None,
 ) -> TrainerState:
     """Train the learner, from the last checkpoint in `state` if there is one; how it went."""
-    callbacks = [LogLastStep()]
+    callbacks: list[TrainerCallback] = [LogLastStep()]
     callbacks += [Progress()] if settings["progress"] else []
     callbacks += [tracer] if tracer.token_pairs else []
     last = last_checkpoint(state) if state else None

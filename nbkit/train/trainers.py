@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
@@ -169,7 +169,7 @@ def strip(model):
         model.delete_adapter("ref")
 
 
-class _Ours:
+class _Ours(Trainer):
     """What all our trainers do otherwise than TRL's: they stop at a loss that is no number, survive
     a full disk, and send nothing."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.inputs import as_count, as_policy, as_prompts
+from nbkit.inputs import Prompts, as_count, as_policy, as_prompts
 from nbkit.judges import rewards
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
@@ -28,7 +29,7 @@ INSTRUCTION = (
 
 def answer(
     policy: Policy,
-    prompts,
+    prompts: Prompts | pd.DataFrame,
     judge: Callable[[object, str], float],
     k: int = 5,
     *,
@@ -90,6 +91,8 @@ def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
         [['dog', 'cat']]
     """
     rows = []
+    prompt_id: Any
+    group: Any
     for prompt_id, group in answers.groupby("prompt_id", sort=False):
         best, worst = group.loc[group.reward.idxmax()], group.loc[group.reward.idxmin()]
         if best.reward > worst.reward:
@@ -102,7 +105,7 @@ def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
 def evolve(
     parents: pd.DataFrame,
     rewrite: Callable[[list, int], list],
-    known=(),
+    known: Iterable[Any] = (),
     longest_ratio: float = 5.0,
     *,
     seed: int = 0,
@@ -180,7 +183,7 @@ def policy_rewriter(
         2
     """
     policy = as_policy(policy)
-    how = dict(
+    how: dict[str, Any] = dict(
         temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, progress=progress
     )
 
@@ -246,7 +249,7 @@ def at_random(pairs: pd.DataFrame, share: float = 0.4, seed: int = 0) -> list[st
     return top(lots[pairs.alignment_potential.notna()], share)
 
 
-def _lots(pairs, seed) -> pd.Series:
+def _lots(pairs: pd.DataFrame, seed: int) -> pd.Series:
     """A random number for each pair; other pairs, so another round, get others."""
     told = f"{seed} {sorted(pairs.index)}".encode()
     draw = np.random.default_rng(list(hashlib.sha256(told).digest()))
@@ -264,7 +267,9 @@ def score_pairs(policy: Policy, pairs: pd.DataFrame, weight: float) -> pd.DataFr
     return pairs.join(scores, on="id")
 
 
-def select_pairs(policy, pairs, weight, select) -> pd.DataFrame:
+def select_pairs(
+    policy: Policy, pairs: pd.DataFrame, weight: float, select: Callable[[pd.DataFrame], list[str]]
+) -> pd.DataFrame:
     scored = score_pairs(policy, pairs, weight)
     keep = set(select(scored.set_index("id", drop=False)))
     if unknown := keep - set(scored.id):
@@ -272,7 +277,9 @@ def select_pairs(policy, pairs, weight, select) -> pd.DataFrame:
     return scored.assign(selected=scored.id.isin(keep))
 
 
-def most_promising(policy, pairs, asked, share, weight) -> pd.DataFrame:
+def most_promising(
+    policy: Policy, pairs: pd.DataFrame, asked: pd.DataFrame, share: float, weight: float
+) -> pd.DataFrame:
     """The prompts to evolve: the share of those asked whose pairs have the most potential."""
     scored = score_pairs(policy, pairs, weight).set_index("prompt_id")
     known = int(scored.alignment_potential.notna().sum())  # a pair too long has no score
@@ -282,7 +289,7 @@ def most_promising(policy, pairs, asked, share, weight) -> pd.DataFrame:
     return asked.set_index("id").loc[top(scored.alignment_potential, count)].reset_index()
 
 
-def with_ids(prompts) -> pd.DataFrame:
+def with_ids(prompts: Prompts) -> pd.DataFrame:
     listed = as_prompts(prompts)
     columns = getattr(prompts, "column_names", None) or getattr(prompts, "columns", [])
     ids = [f"p{number:05d}" for number in range(len(listed))]
