@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from math import nan
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nbkit.estimates import Estimate, check_confidence
 from nbkit.inputs import as_ids
-from nbkit.intervals import check_confidence
 from nbkit.select import as_numbers
 
 
-def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:
+def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> Estimate:
     """Spearman's rank correlation of two scores over the pairs that both hold, with a bootstrap
-    interval over pairs: Series `value, low, high, n`. 1: the same order; -1: reversed. Ties share
+    interval over pairs. 1: the same order; -1: reversed. Ties share
     a rank, and infinite scores rank last. A score that is the same for every pair has no ranks:
     NaN, with a warning. `confidence=None` leaves the interval out (NaN), which is instant.
 
@@ -40,19 +41,19 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
                 "correlation (NaN).",
                 stacklevel=2,
             )
-            return pd.Series(dict(value=np.nan, low=np.nan, high=np.nan, n=len(both)))
+            return Estimate(nan, nan, nan, len(both), "pairs", confidence)
 
     def spearman(x, y):
         return stats.spearmanr(x, y).statistic
 
-    low = high = np.nan
+    low = high = nan
     if confidence is not None:
         done = stats.bootstrap(
             tuple(both.T), spearman, paired=True, vectorized=False, n_resamples=999,
             confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),
         )  # fmt: skip
-        low, high = done.confidence_interval
-    return pd.Series(dict(value=spearman(*both.T), low=low, high=high, n=len(both)))
+        low, high = map(float, done.confidence_interval)
+    return Estimate(float(spearman(*both.T)), low, high, len(both), "pairs", confidence)
 
 
 def jaccard(a, b) -> float:
