@@ -122,7 +122,7 @@ def preference_accuracy(
         "margin": margin,
         "loss": dpo_loss(logps, reference, beta),
     }
-    estimates = [mean_interval(values, confidence) for values in rows.values()]
-    table = pd.DataFrame(estimates, list(rows), ["value", "low", "high"])
+    intervals = {name: [*mean_interval(values, confidence)] for name, values in rows.items()}
+    table = pd.DataFrame.from_dict(intervals, orient="index", columns=["value", "low", "high"])
     table.attrs["left_out"] = logps.attrs["left_out"]
     return table
