@@ -1,7 +1,7 @@
 """Selections: ordered lists of pair ids, made from scores.
 
-A score is a pandas Series of numbers indexed by pair id; `keep` is a share (a float in (0, 1]) or a
-count (an int): 1.0 keeps all pairs, 1 keeps one. Pairs whose score is NaN are never selected,
+A score is a pandas Series of numbers indexed by pair id; `share` is a fraction (a float in (0, 1])
+or a count (an int): 1.0 keeps all pairs, 1 keeps one. Pairs whose score is NaN are never selected,
 infinite ones are ranked like any other. Ties are broken by `ties`, another score,
 and then by id, so that a selection does not depend on the order of the data set. A score with many
 ties, such as a learned step of which half is infinite, needs `ties`: cut by id, two selections that
@@ -11,8 +11,8 @@ best: `order="given"` in `nbkit.train_dpo` trains in that order.
 
 from __future__ import annotations
 
-import random
 from numbers import Integral, Real
+from random import Random
 
 import numpy as np
 import pandas as pd
@@ -20,21 +20,36 @@ import pandas as pd
 from nbkit.inputs import as_count, as_ids
 from nbkit.left_out import some
 
+__all__ = [
+    "both",
+    "central",
+    "easiest",
+    "hardest",
+    "middle",
+    "random",
+    "random_matched",
+    "top",
+]
 
-def easiest(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:
+
+def __dir__():
+    return __all__
+
+
+def easiest(scores: pd.Series, share: float | int, ties: pd.Series | None = None) -> list[str]:
     """The pairs with the lowest scores, lowest first: easiest, for scores such as a loss of which
     lower means easier (Selective DPO, arXiv 2502.09650)."""
-    return _first(scores, keep, ties, ascending=True)
+    return _first(scores, share, ties, ascending=True)
 
 
-def hardest(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:
+def hardest(scores: pd.Series, share: float | int, ties: pd.Series | None = None) -> list[str]:
     """The pairs with the highest scores, highest first: hardest, for scores such as a loss."""
-    return _first(scores, keep, ties, ascending=False)
+    return _first(scores, share, ties, ascending=False)
 
 
-def top(scores: pd.Series, keep: float | int, ties: pd.Series | None = None) -> list[str]:
+def top(scores: pd.Series, share: float | int, ties: pd.Series | None = None) -> list[str]:
     """The pairs with the highest scores, highest first: for scores of which more is better."""
-    return _first(scores, keep, ties, ascending=False)
+    return _first(scores, share, ties, ascending=False)
 
 
 def middle(scores: pd.Series, low: float, high: float) -> list[str]:
@@ -54,7 +69,7 @@ def middle(scores: pd.Series, low: float, high: float) -> list[str]:
     return band
 
 
-def central(*scores: pd.Series, keep: float | int) -> list[str]:
+def central(*scores: pd.Series, share: float | int) -> list[str]:
     """The pairs nearest the middle of every one of the scores, nearest first: the intersection of
     percentile bands around the median, all as wide as it takes to keep so many, so that selections
     by one score and by several can be compared at equal size.
@@ -62,7 +77,7 @@ def central(*scores: pd.Series, keep: float | int) -> list[str]:
     Args:
         scores: one or more; a pair that lacks one of them (NaN, or no row) is never selected, and
             percentiles are among the others.
-        keep: share of those pairs, or their number.
+        share: fraction of those pairs, or their number.
     """
     if not scores:
         raise ValueError("Expected one score or more, got none.")
@@ -70,7 +85,7 @@ def central(*scores: pd.Series, keep: float | int) -> list[str]:
     known = pd.concat(known, axis=1, join="inner").dropna()
     ranks = known.sort_index().rank(method="first")  # ties by id, as everywhere here
     off_centre = (ranks - (len(ranks) + 1) / 2).abs().max(axis=1)
-    return easiest(off_centre, keep)
+    return easiest(off_centre, share)
 
 
 def both(*selections: list[str]) -> list[str]:
@@ -89,7 +104,7 @@ def both(*selections: list[str]) -> list[str]:
     return [id_ for id_ in selections[0] if id_ in shared]
 
 
-def random_like(selection: list[str], pairs, seed: int = 0) -> list[str]:
+def random(selection: list[str], pairs, seed: int = 0) -> list[str]:
     """As many pairs as `selection` has, drawn at random: the control that every selection is
     compared with.
 
@@ -109,7 +124,7 @@ def random_like(selection: list[str], pairs, seed: int = 0) -> list[str]:
     ids = sorted(as_ids(_ids(pairs), None, "pairs"))
     if len(selection) > len(ids):
         raise ValueError(f"Cannot draw {len(selection)} pairs from {len(ids)}.")
-    return random.Random(as_count(seed, "seed", least=0)).sample(ids, len(selection))
+    return Random(as_count(seed, "seed", least=0)).sample(ids, len(selection))
 
 
 def random_matched(
@@ -140,7 +155,7 @@ def random_matched(
         )
     bin_of = pd.cut(known.rank(), bins, labels=False)  # equal lengths share a rank, so a bin
     wanted = bin_of[selection].value_counts()
-    rng = random.Random(seed)
+    rng = Random(seed)
     drawn = [
         id_
         for bin_, count in sorted(wanted.items())
@@ -230,9 +245,9 @@ def _ids(pairs):
     return pairs["id"] if hasattr(pairs, "column_names") else pairs
 
 
-def _first(scores, keep, ties, ascending):
+def _first(scores, share, ties, ascending):
     ranked = _ranked(scores, ascending, ties)
-    return ranked.index[: _count(keep, len(ranked))].tolist()
+    return ranked.index[: _count(share, len(ranked))].tolist()
 
 
 def _ranked(scores, ascending, ties=None):
@@ -248,19 +263,21 @@ def _ranked(scores, ascending, ties=None):
     return frame.sort_values(list(frame), ascending=ascending, kind="stable")
 
 
-def _count(keep, available: int) -> int:
+def _count(share, available: int) -> int:
     if available == 0:
         raise ValueError(
             "There is no pair to select: every score is NaN, or the scores have no pair in common."
         )
-    if isinstance(keep, bool) or not isinstance(keep, Real):
-        raise TypeError(f"keep={keep!r:.60}; expected a share such as 0.5 or a count such as 800.")
-    if isinstance(keep, Integral):
-        if not 0 < keep <= available:
+    if isinstance(share, bool) or not isinstance(share, Real):
+        raise TypeError(
+            f"share={share!r:.60}; expected a fraction such as 0.5 or a count such as 800."
+        )
+    if isinstance(share, Integral):
+        if not 0 < share <= available:
             raise ValueError(
-                f"keep={keep}; as a count it must lie in 1..{available} (scored pairs)."
+                f"share={share}; as a count it must lie in 1..{available} (scored pairs)."
             )
-        return int(keep)
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep={keep}; as a share (float) it must lie in (0, 1].")
-    return max(1, round(float(keep) * available))
+        return int(share)
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}; as a fraction (float) it must lie in (0, 1].")
+    return max(1, round(float(share) * available))

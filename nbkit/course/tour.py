@@ -119,7 +119,7 @@ def score(policy, pairs, progress) -> pd.DataFrame:
 def select(pairs, scores, seed) -> dict[str, list[str]]:
     """The half with the most potential, and a random half of the same size."""
     keep = nb.select.top(scores["potential"], 0.5)
-    return dict(zip(HALVES, (keep, nb.select.random_like(keep, pairs, seed=seed))))
+    return dict(zip(HALVES, (keep, nb.select.random(keep, pairs, seed=seed))))
 
 
 def train(policy, pairs, halves, scores, size, seed, progress) -> dict:

@@ -98,7 +98,7 @@ potential = zscore(explicit) - zscore(implicit.abs())
 # %%
 keep = nb.select.top(potential, 0.5)
 by_judge = nb.select.top(explicit, 0.5)
-control = nb.select.random_like(keep, pairs, seed=0)
+control = nb.select.random(keep, pairs, seed=0)
 
 flipped = pd.Series(pairs["flipped"], index=pairs["id"])
 pd.DataFrame(
@@ -159,7 +159,7 @@ def trial(seed):
     implicit = nb.scores.length_normalized_margin(logps)
     best = nb.select.top(zscore(explicit) - zscore(implicit.abs()), 0.5)
     halves = {"potential": best, "judge alone": nb.select.top(explicit, 0.5),
-              "random": nb.select.random_like(best, pairs, seed=seed)}
+              "random": nb.select.random(best, pairs, seed=seed)}
     for name, ids in {"full": None, **halves}.items():
         run = nb.train_dpo(policy, pairs, ids, reference=logps, seed=seed, **settings)
         won = nb.win_rate(run.policy, before, prompts, world.reward, seed=2, **how)

@@ -634,7 +634,7 @@ for seed in seeds:
     wrong = pd.Series(data[seed]["flipped"], data[seed]["id"])
     halves = {"hardest half": nb.select.hardest(difficulty[seed], 0.5),
               "easiest half": nb.select.easiest(difficulty[seed], 0.5)}  # fmt: skip
-    halves["random half"] = nb.select.random_like(halves["hardest half"], data[seed], seed)
+    halves["random half"] = nb.select.random(halves["hardest half"], data[seed], seed)
     shares.append({name: wrong[ids].mean() for name, ids in halves.items()}
                   | {"found": wrong[halves["hardest half"]].sum() / wrong.sum()})  # fmt: skip
 shares = pd.DataFrame(shares)

@@ -513,10 +513,10 @@ def suspects(seed):
     enough = range(min(half, len(kinder)))  # they may fall short of a half
     return {
         "easiest 50%": nb.select.easiest(loss[seed], half),
-        "right labels, random": nb.select.random_like(range(half), right, seed),
+        "right labels, random": nb.select.random(range(half), right, seed),
         "right labels, easiest": nb.select.easiest(right, half),
         "right labels, hardest": nb.select.hardest(right, half),
-        "right and kinder, random": nb.select.random_like(enough, kinder, seed),
+        "right and kinder, random": nb.select.random(enough, kinder, seed),
     }
 
 # %%

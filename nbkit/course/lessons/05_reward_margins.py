@@ -466,7 +466,7 @@ def selections(seed):
         "after DPO, smallest size": smallest(t[AFTER].abs(), 0.4),
         "after DPO, smallest": smallest(t[AFTER], 0.4),
     }
-    return picked | {"random": nb.select.random_like(picked["reward model, largest"], t, seed)}
+    return picked | {"random": nb.select.random(picked["reward model, largest"], t, seed)}
 
 
 picked = {seed: selections(seed) for seed in seeds}

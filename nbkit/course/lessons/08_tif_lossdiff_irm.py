@@ -221,10 +221,10 @@ the size of the slope: {with_size("|slope|")}. {p.note}""")
 # %%
 def groups(seed, share=0.2):
     scores = influence[seed]
-    centre = nb.select.central(scores, keep=share)
+    centre = nb.select.central(scores, share=share)
     return {"low": nb.select.easiest(scores, share), "middle": centre,
             "high": nb.select.top(scores, share),
-            "random": nb.select.random_like(centre, scores, seed)}  # fmt: skip
+            "random": nb.select.random(centre, scores, seed)}  # fmt: skip
 
 # %%
 def follow(seed, ids):
@@ -502,7 +502,7 @@ paper's bands, and its TIF, were as wide as these [?], what it reports would be,
 # cross-fitting).
 
 # %%
-central = partial(nb.select.central, keep=0.5)
+central = partial(nb.select.central, share=0.5)
 
 
 def rules(seed):
@@ -579,7 +579,7 @@ def compare(select, policy=policy, reference=reference, budgets=("examples",)):
     for seed in seeds:
         sets = select(seed)
         half = next(iter(sets.values()))
-        sets["another"] = nb.select.random_like(half, data[seed], seed + 100)
+        sets["another"] = nb.select.random(half, data[seed], seed + 100)
         found.append(nb.compare(policy, data[seed], sets, prompts, world.reward, seeds=[seed],
                                 reference=reference[seed], budgets=budgets, **judged, **settings))
     runs = pd.concat(found)
