@@ -10,7 +10,7 @@ from scipy import stats
 
 from nbkit.inputs import as_ids
 from nbkit.intervals import check_confidence
-from nbkit.select import as_numbers
+from nbkit.select.series import as_numbers
 
 
 def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:

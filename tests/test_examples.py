@@ -8,13 +8,14 @@ import doctest
 import inspect
 import re
 from types import ModuleType
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pytest
 
 import nbkit as nb
 
-SECTIONS = {"Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples"}
+SECTIONS = {"Args", "Returns", "Yields", "Raises", "Example", "Examples"}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WRITE_ONE = (
     "Write `Example:` and under it, indented, two to six lines that a reader can paste: "
@@ -66,31 +67,27 @@ def arguments_of(thing) -> set[str]:
 
 def docstring_problems(thing) -> list[str]:
     """What to do about the docstring of a function or class."""
-    doc = inspect.getdoc(thing) if "__doc__" in dir(thing) else None
+    doc = inspect.cleandoc(thing.__doc__ or "")
     if not doc or doc.startswith(f"{thing.__name__}("):  # the latter is made by dataclasses
         return [f"It has no docstring. Say in a sentence what it gives, then `Args:`. {WRITE_ONE}"]
     sections = sections_of(doc)
+    allowed = SECTIONS | {"Attributes"} if inspect.isclass(thing) else SECTIONS
+    problems = [
+        f"`{name}:` is no section of ours; expected one of {', '.join(sorted(allowed))}."
+        for name in sections.keys() - allowed
+    ]
+    if re.search(r"^ *---+$", doc, re.MULTILINE):
+        problems.append("A heading is underlined (NumPy's style); write `Args:` as Google does.")
     arguments, given = arguments_of(thing), described(sections.get("Args", []))
     fields = described(sections.get("Attributes", []))
-    problems = [
-        f"`{name}:` is no section of ours; expected one of {', '.join(sorted(SECTIONS))}."
-        for name in sections.keys() - SECTIONS
-    ]
-    if re.search(r"^---+$", doc, re.MULTILINE):
-        problems.append("A heading is underlined (NumPy's style); write `Args:` as Google does.")
     problems += [
         f"`{name}` is not described: write `{name}: what it is, its unit or shape` under `Args:`"
         " (or, of a class, under `Attributes:`), on a line of its own."
         for name in sorted(arguments - given - fields)
     ]
     problems += [
-        f"`{name}` is described under `Args:`, and is none of ({', '.join(sorted(arguments))}): "
-        "take it out."
-        for name in sorted(given - arguments)
-    ]
-    problems += [
-        f"`{name}` is described under `Attributes:`, and there is no such attribute: take it out."
-        for name in sorted(fields - arguments - set(dir(thing)))
+        f"`{name}` is described, and there is no such argument or attribute: take it out."
+        for name in sorted((given - arguments) | (fields - arguments - set(dir(thing))))
     ]
     if not any(
         ">>> " in line for name in ("Example", "Examples") for line in sections.get(name, [])
@@ -101,7 +98,7 @@ def docstring_problems(thing) -> list[str]:
 
 def example_problem(thing, name: str) -> str:
     """What Python's doctest says of the example: nothing, if all of it comes out as shown."""
-    doc, file = inspect.getdoc(thing) or "", inspect.getsourcefile(thing)
+    doc, file = inspect.cleandoc(thing.__doc__ or ""), inspect.getsourcefile(thing)
     line = inspect.getsourcelines(thing)[1]
     said = []
     test = doctest.DocTestParser().get_doctest(doc, {}, name, file, line)
@@ -135,6 +132,13 @@ def share_kept(pairs, *keep, least=0):
     return max(least, len(keep) / len(pairs))
 
 
+class Kept(NamedTuple):
+    pairs: list
+    keep: list
+
+    share = property(share_kept)
+
+
 FINE = """The share of pairs that is kept, 0 to 1.
 
     Args:
@@ -148,6 +152,17 @@ FINE = """The share of pairs that is kept, 0 to 1.
         >>> mean([0.123, 0.123])
         0.12...
     """
+FINE_CLASS = """What is kept.
+
+    Attributes:
+        pairs: a list.
+        keep: ids.
+        share: of the pairs, 0 to 1.
+
+    Example:
+        >>> 1 + 1
+        2
+    """
 
 
 def test_the_public_names_are_seen():
@@ -156,9 +171,10 @@ def test_the_public_names_are_seen():
     assert {"nb.plots.margins", "nb.course.exercises.check_easiest"} <= PUBLIC.keys()
 
 
-def test_what_is_fine_is_passed(monkeypatch):
-    monkeypatch.setattr(share_kept, "__doc__", FINE)
-    assert not docstring_problems(share_kept) and not example_problem(share_kept, "share_kept")
+@pytest.mark.parametrize("thing, doc", [(share_kept, FINE), (Kept, FINE_CLASS)])
+def test_what_is_fine_is_passed(monkeypatch, thing, doc):
+    monkeypatch.setattr(thing, "__doc__", doc)
+    assert not docstring_problems(thing) and not example_problem(thing, "it")
 
 
 @pytest.mark.parametrize(
@@ -169,8 +185,8 @@ def test_what_is_fine_is_passed(monkeypatch):
         (">>> ", "", "has no example"),
         ("        least: what", "        what", "`least` is not described"),
         ("*keep:", "keep:", r"`\*keep` is not described"),
-        ("*keep:", "keep:", "`keep` is described under `Args:`, and is none of"),
-        ("Args:", "Attributes:", "`pairs` is described under `Attributes:`, and there is no such"),
+        ("*keep:", "keep:", "`keep` is described, and there is no such argument"),
+        ("Args:", "Attributes:", "`Attributes:` is no section of ours"),
         ("Args:", "Parameters:", "`Parameters:` is no section of ours"),
         ("Args:", "Args\n    ----", "underlined"),
     ],
@@ -179,6 +195,21 @@ def test_a_docstring_that_lacks_something_is_found(monkeypatch, right, wrong, pr
     monkeypatch.setattr(share_kept, "__doc__", FINE.replace(right, wrong))
     found = docstring_problems(share_kept)
     assert any(re.search(problem, one) for one in found), found
+
+
+@pytest.mark.parametrize(
+    "right, wrong, problem",
+    [
+        (FINE_CLASS, "", "has no docstring"),
+        (FINE_CLASS, "Kept(pairs: list, keep: list)", "has no docstring"),
+        ("        keep: ids.", "", "`keep` is not described"),
+        ("share:", "size:", "`size` is described, and there is no such"),
+    ],
+)
+def test_a_docstring_of_a_class_too(monkeypatch, right, wrong, problem):
+    monkeypatch.setattr(Kept, "__doc__", FINE_CLASS.replace(right, wrong))
+    found = docstring_problems(Kept)
+    assert any(problem in one for one in found), found
 
 
 @pytest.mark.parametrize(
