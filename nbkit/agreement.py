@@ -15,13 +15,28 @@ from nbkit.select.series import as_numbers
 
 def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:
     """Spearman's rank correlation of two scores over the pairs that both hold, with a bootstrap
-    interval over pairs: Series `value, low, high, n`. 1: the same order; -1: reversed. Ties share
-    a rank, and infinite scores rank last. A score that is the same for every pair has no ranks:
-    NaN, with a warning. `confidence=None` leaves the interval out (NaN), which is instant.
+    interval over pairs. Ties share a rank, and infinite scores rank last. A score that is the same
+    for every pair has no ranks: NaN, with a warning.
+
+    Args:
+        a: Series by pair id.
+        b: Series by pair id.
+        confidence: of the interval; None leaves it out (NaN), which is instant.
+
+    Returns:
+        Series `value, low, high, n` (pairs). 1: the same order; -1: reversed.
 
     Raises:
         TypeError: what is no Series of numbers.
         ValueError: an id twice; fewer than 3 pairs in both.
+
+    Example:
+        >>> import nbkit as nb
+        >>> pairs = nb.world.pairs(200).to_pandas().set_index("id")
+        >>> truth = pairs["chosen_reward"] - pairs["rejected_reward"]
+        >>> judged = pairs["chosen_score"] - pairs["rejected_score"]
+        >>> nb.rank_correlation(truth, judged).round(2).to_dict()
+        {'value': 0.79, 'low': 0.74, 'high': 0.83, 'n': 200.0}
     """
     if confidence is not None:
         check_confidence(confidence)
@@ -56,13 +71,39 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
 
 
 def jaccard(a, b) -> float:
-    """Jaccard index of two selections: shared ids over all ids. 1: the same set."""
+    """Jaccard index of two selections: shared ids over all ids.
+
+    Args:
+        a: ids.
+        b: ids.
+
+    Returns:
+        float, 0 (nothing shared) to 1 (the same set).
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.jaccard(["a", "b", "c"], ["b", "c", "d"])
+        0.5
+    """
     a, b = _two_sets(a, b)
     return len(a & b) / len(a | b)
 
 
 def overlap(a, b) -> float:
-    """Overlap coefficient of two selections: shared ids over the smaller selection's size."""
+    """Overlap coefficient of two selections: shared ids over the smaller selection's size.
+
+    Args:
+        a: ids.
+        b: ids.
+
+    Returns:
+        float, 0 (nothing shared) to 1 (the smaller lies in the larger).
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.overlap(["a", "b"], ["b", "c", "d", "e"])
+        0.5
+    """
     a, b = _two_sets(a, b)
     return len(a & b) / min(len(a), len(b))
 

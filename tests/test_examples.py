@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 
 import nbkit as nb
+from nbkit.models import devices
 
 SECTIONS = {"Args", "Returns", "Yields", "Raises", "Example", "Examples"}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -119,6 +121,7 @@ def test_docstring(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_example(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(devices, "default_device", lambda: torch.device("cpu"))  # its digits
     problem = example_problem(PUBLIC[name], name)
     plt.close("all")  # what a notebook does after it has shown them
     if problem:

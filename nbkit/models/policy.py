@@ -27,6 +27,14 @@ class Policy:
         name: how plots and tables call it.
         adapter_enabled: False for the reference of a LoRA policy: same weights in memory, the
             adapter switched off (see `without_adapter`).
+
+    Example:
+        >>> import nbkit as nb
+        >>> from transformers import AutoModelForCausalLM, AutoTokenizer
+        >>> folder = nb.world.WEIGHTS / "small"  # any model and tokenizer that you have
+        >>> model = AutoModelForCausalLM.from_pretrained(folder)
+        >>> nb.Policy(model, AutoTokenizer.from_pretrained(folder), name="mine")
+        Policy('mine', 0.0243M parameters, float32 on cpu)
     """
 
     model: torch.nn.Module
@@ -55,14 +63,17 @@ class Policy:
 
     @property
     def has_adapter(self) -> bool:
+        """Whether there is an adapter around the model, switched on or off."""
         return hasattr(self.model, "peft_config")
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return self.causal_lm.get_input_embeddings().weight.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of its weights."""
         return self.causal_lm.get_input_embeddings().weight.dtype
 
     @property
@@ -94,6 +105,19 @@ class Policy:
         It is the policy as it was before the adapter was trained, and so the reference of a
         training that began with a fresh adapter. It is not the reference of a training that goes
         on with an adapter already trained: that is the policy as that training begins.
+
+        Returns:
+            Policy.
+
+        Raises:
+            ValueError: there is no adapter.
+
+        Example:
+            >>> import nbkit as nb
+            >>> policy = nb.add_lora(nb.load_policy("world/small"), rank=2)
+            >>> reference = policy.without_adapter()
+            >>> reference.name, reference.model is policy.model
+            ('world/small + LoRA (reference)', True)
         """
         if not self.has_adapter:
             raise ValueError(
@@ -106,7 +130,19 @@ class Policy:
     def ready(self):
         """Inside the block the model is in eval mode (dropout off), its adapter as this policy
         wants it; afterwards everything is as before. One thread at a time is inside, of all
-        policies that share the model: the others wait."""
+        policies that share the model: the others wait.
+
+        Yields:
+            Policy: this one.
+
+        Example:
+            >>> import nbkit as nb
+            >>> policy = nb.load_policy("world/small")
+            >>> with policy.ready():
+            ...     out = policy.model(**policy.tokenizer("pet of mia ?", return_tensors="pt"))
+            >>> out.logits.shape
+            torch.Size([1, 5, 113])
+        """
         with _lock_of(self.causal_lm):
             modes = {module: module.training for module in self.model.modules()}
             self.model.eval()
@@ -135,6 +171,12 @@ class Policy:
         Raises:
             FileExistsError: the folder holds something, or is a file.
             OSError: it cannot be written; nothing is left there.
+
+        Example:
+            >>> import nbkit as nb
+            >>> folder = nb.load_policy("world/small").save("my-policy")
+            >>> nb.load_policy(folder).name
+            'my-policy'
         """
         return save_model(self.model, self.tokenizer, folder, adapter=self.adapter_enabled)
 
@@ -239,6 +281,11 @@ def load_policy(
             another shape, or hold NaN; an adapter of another model; no causal language model; a
             model that needs remote code. nbkit runs neither pickles nor code from a hub.
         ImportError: a package that this model or file needs.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.load_policy("world/small", device="cpu", dtype="bfloat16")
+        Policy('world/small', 0.0243M parameters, bfloat16 on cpu)
     """
     model, tokenizer = load_causal_lm(
         name, device=device, dtype=dtype, revision=revision, attn_implementation=attn_implementation
@@ -247,7 +294,7 @@ def load_policy(
 
 
 def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
-    """A policy with a fresh LoRA adapter (zero effect until trained) on all linear layers but the
+    """A fresh LoRA adapter (zero effect until trained) on all linear layers of a policy but the
     head. The wrapped weights are shared with `policy`, so use the returned policy from here on;
     its reference is `policy.without_adapter()`.
 
@@ -255,6 +302,18 @@ def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
         policy: a policy without adapter.
         rank: LoRA rank r; `lora_alpha` defaults to 2 r.
         **lora: further fields of `peft.LoraConfig`.
+
+    Returns:
+        Policy, its adapter switched on.
+
+    Raises:
+        ValueError: it has an adapter already.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy = nb.add_lora(nb.load_policy("world/small"), rank=2)
+        >>> sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
+        2176
     """
     from peft import LoraConfig, get_peft_model
 
