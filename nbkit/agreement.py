@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from math import nan
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nbkit.estimates import Estimate, check_confidence
 from nbkit.inputs import as_ids
-from nbkit.intervals import check_confidence
 from nbkit.select.series import as_numbers
 
 
-def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:
+def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> Estimate:
     """Spearman's rank correlation of two scores over the pairs that both hold, with a bootstrap
     interval over pairs. Ties share a rank, and infinite scores rank last. A score that is the same
     for every pair has no ranks: NaN, with a warning.
@@ -24,7 +25,7 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
         confidence: of the interval; None leaves it out (NaN), which is instant.
 
     Returns:
-        Series `value, low, high, n` (pairs). 1: the same order; -1: reversed.
+        Estimate, over pairs. 1: the same order; -1: reversed.
 
     Raises:
         TypeError: what is no Series of numbers.
@@ -35,8 +36,8 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
         >>> pairs = nb.world.pairs(200).to_pandas().set_index("id")
         >>> truth = pairs["chosen_reward"] - pairs["rejected_reward"]
         >>> judged = pairs["chosen_score"] - pairs["rejected_score"]
-        >>> nb.rank_correlation(truth, judged).round(2).to_dict()
-        {'value': 0.79, 'low': 0.74, 'high': 0.83, 'n': 200.0}
+        >>> f"{nb.rank_correlation(truth, judged):.2f}"
+        '0.79 [0.74, 0.83]'
     """
     if confidence is not None:
         check_confidence(confidence)
@@ -55,19 +56,19 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
                 "correlation (NaN).",
                 stacklevel=2,
             )
-            return pd.Series(dict(value=np.nan, low=np.nan, high=np.nan, n=len(both)))
+            return Estimate(nan, nan, nan, len(both), "pairs", confidence)
 
     def spearman(x, y):
         return stats.spearmanr(x, y).statistic
 
-    low = high = np.nan
+    low = high = nan
     if confidence is not None:
         done = stats.bootstrap(
             tuple(both.T), spearman, paired=True, vectorized=False, n_resamples=999,
             confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),
         )  # fmt: skip
-        low, high = done.confidence_interval
-    return pd.Series(dict(value=spearman(*both.T), low=low, high=high, n=len(both)))
+        low, high = map(float, done.confidence_interval)
+    return Estimate(float(spearman(*both.T)), low, high, len(both), "pairs", confidence)
 
 
 def jaccard(a, b) -> float:

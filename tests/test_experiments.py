@@ -410,7 +410,7 @@ def test_gain_pairs_by_seed_and_finds_the_control():
     assert nb.gain(table, "few").value == pytest.approx(-0.1)
     assert nb.gain(table, "easy", over="full").value == pytest.approx(0.025)
     assert nb.gain(table, "easy", over="few", metric="correct").value == pytest.approx(-0.25)
-    assert nb.gain(table, "easy", over="full").verdict == "not clear of zero"
+    assert nb.gain(table, "easy", over="full").verdict() == "not clear of zero"
 
 
 def test_the_control_of_all_pairs_is_full_data():

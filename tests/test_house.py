@@ -34,7 +34,7 @@ ROOMS = [
     "cache",
     "logprobs",
     "select",
-    "intervals.py",
+    "estimates.py",
     "agreement.py",
     "derivatives",
     "sampling.py",

@@ -195,9 +195,7 @@ def tell_judge(judged, before, prompts) -> None:
     right = {"before": correct(prompts["prompt"], before)}
     for name, result in judged.items():
         right[name] = correct(result.table["prompt"], result.table["response"])
-    rates = " and ".join(
-        f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}] after the {n}" for n, r in judged.items()
-    )
+    rates = " and ".join(f"{result:.3f} after the {name}" for name, result in judged.items())
     shares = ", ".join(f"{share:.1%} {name}" for name, share in right.items())
     say("5 Judge", f"{len(before):,} questions about facts that are in no pair, answered before "
         f"and after. Win rate by the world's reward, 0.5 for no change: {rates}. Correct "
@@ -211,16 +209,15 @@ def correct(prompts, responses) -> float:
 def tell_luck(rows) -> None:
     wide = rows.pivot(index="seed", columns="selection", values="win_rate")
     gains = wide["selected half"] - wide["random half"]
-    value, low, high = nb.seed_interval(gains)
-    verdict = "does not show that the selection beats a random half"
-    if low > 0:
-        verdict = "shows that the selection beats a random half, here"
-    elif high < 0:
-        verdict = "shows that the selection does worse than a random half, here"
+    gain = nb.seed_interval(gains)
+    shows = {
+        "above zero": "shows that the selection beats a random half, here",
+        "below zero": "shows that the selection does worse than a random half, here",
+    }.get(gain.verdict(), "does not show that the selection beats a random half")
     say("6 Luck?", f"One seed proves nothing: other pairs, or another order of training, move the "
         f"win rate too. Selected minus random was {gains.iloc[0]:+.3f} above; over {len(gains)} "
-        f"seeds it is {value:+.3f} on average, 95% interval [{low:+.3f}, {high:+.3f}]. That "
-        f"{verdict}.")  # fmt: skip
+        f"seeds it is {gain.value:+.3f} on average, 95% interval [{gain.low:+.3f}, "
+        f"{gain.high:+.3f}]. That {shows}.")  # fmt: skip
     print()
 
 

@@ -178,9 +178,9 @@ import matplotlib.pyplot as plt
 
 order = ["full", "potential", "judge alone", "random"]
 by_seed = trials.pivot(index="seed", columns="selection", values="win_rate")[order]
-rows = {name: nb.seed_interval(by_seed[name]) for name in by_seed}
-table = pd.DataFrame.from_dict(rows, orient="index", columns=["win_rate", "low", "high"])
-ax = nb.plots.win_rates(table.clip(0, 1).rename_axis("name").reset_index())
+rows = [(name, *nb.seed_interval(by_seed[name])) for name in by_seed]
+table = pd.DataFrame(rows, columns=["name", "win_rate", "low", "high"]).set_index("name")
+ax = nb.plots.win_rates(table.clip(0, 1).reset_index())
 ax.set_title(f"Does it matter which pairs? ({len(by_seed)} seeds, 95% intervals)")
 plt.show()
 

@@ -150,7 +150,7 @@ def over_seeds(function, form="+.2f"):
 
 def told(interval, above, below, neither):
     """The words for an interval that lies above zero, below it, or on both sides."""
-    return above if interval.low > 0 else below if interval.high < 0 else neither
+    return {"above zero": above, "below zero": below}.get(interval.verdict(), neither)
 
 # %%
 flips = tenths.pivot(index="seed", columns="tenth", values="flipped")
@@ -452,7 +452,7 @@ which way it goes: look at the column of |IF|. To know the sign, small margins w
 at one end of influence.
 
 **Pairs are not data sets.** Resampling the pairs of the first data set, LossDiff's rank correlation
-is {few.value:.2f} [{few.low:.2f}, {few.high:.2f}]; over data sets {many:.2f}, an interval
+is {few:.2f}; over data sets {many:.2f}, an interval
 {wider:.1f} times as wide. The first says nothing of the next data set. {p.note}""")
 
 # %% [markdown]
@@ -632,7 +632,7 @@ rows += [("highest IF", "TIF"), ("highest IRM", "LossDiff-IRM")]
 gains(rows)
 
 # %%
-clear = [row for row in rows if "not" not in gain(*row, metric="correct").verdict]
+clear = [row for row in rows if "not" not in gain(*row, metric="correct").verdict()]
 all_rows = gain("TIF", "random", tests=len(rows))
 Markdown(f"""TIF − random, the paper's rule beside the fair control: {gain("TIF", "random")}; as one
 of {len(rows)} rows: {all_rows}. In the share of *correct* answers, {len(clear)} of the {len(rows)}
