@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from math import nan
 
 import numpy as np
@@ -58,7 +59,7 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
             )
             return Estimate(nan, nan, nan, len(both), "pairs", confidence)
 
-    def spearman(x, y):
+    def spearman(x: np.ndarray, y: np.ndarray) -> float:
         return stats.spearmanr(x, y).statistic
 
     low = high = nan
@@ -71,7 +72,7 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
     return Estimate(float(spearman(*both.T)), low, high, len(both), "pairs", confidence)
 
 
-def jaccard(a, b) -> float:
+def jaccard(a: Iterable[str], b: Iterable[str]) -> float:
     """Jaccard index of two selections: shared ids over all ids.
 
     Args:
@@ -90,7 +91,7 @@ def jaccard(a, b) -> float:
     return len(a & b) / len(a | b)
 
 
-def overlap(a, b) -> float:
+def overlap(a: Iterable[str], b: Iterable[str]) -> float:
     """Overlap coefficient of two selections: shared ids over the smaller selection's size.
 
     Args:
@@ -109,5 +110,5 @@ def overlap(a, b) -> float:
     return len(a & b) / min(len(a), len(b))
 
 
-def _two_sets(a, b):
+def _two_sets(a: Iterable[str], b: Iterable[str]) -> tuple[set[str], set[str]]:
     return set(as_ids(a, None, "the first selection")), set(as_ids(b, None, "the second selection"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,19 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from nbkit.inputs import as_count, as_pairs
+from nbkit.inputs import Prompt, as_count, as_pairs
 from nbkit.left_out import LeftOut
 from nbkit.models.checks import check_finite
 from nbkit.models.devices import where_and_how
 from nbkit.models.finding import find_adapter, world_folder
 from nbkit.models.loading import as_name
 from nbkit.models.parts import load_complete, load_config, load_tokenizer
+from nbkit.pairs.sources import Pairs
 from nbkit.tokens.ids import split_unscored, tokenize_pairs
 from nbkit.tokens.texts import answer_to, plain_text
+
+# What rewards a response: (prompt, response) -> a number, higher is better.
+Judge: TypeAlias = Callable[[Any, str], float]
 
 SIDES = ("chosen", "rejected")
 
@@ -49,11 +54,11 @@ class RewardModel:
         True
     """
 
-    model: torch.nn.Module
+    model: Any
     tokenizer: PreTrainedTokenizerBase
     name: str = "reward model"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         labels = getattr(self.model.config, "num_labels", None)
         if labels != 1:
             raise ValueError(
@@ -70,26 +75,25 @@ class RewardModel:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def __call__(self, prompt, response: str) -> float:
+    def __call__(self, prompt: Prompt, response: str) -> float:
         return float(self.many([prompt], [response])[0])
 
-    def many(self, prompts: Sequence, responses: Sequence[str], progress: bool = True):
-        """Rewards of many responses, each to its prompt.
+    def many(
+        self, prompts: Iterable[Prompt], responses: Iterable[str], progress: bool = True
+    ) -> np.ndarray:
+        """Rewards of many responses, each to its prompt: numpy array [n], in the model's units;
+        higher: better.
 
         Args:
             prompts: n strings, or n message lists.
             responses: n strings.
             progress: show a progress bar for work of more than a second.
 
-        Returns:
-            numpy array [n], in the model's units; higher: better.
-
         Example:
             >>> import nbkit as nb
             >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(320)
             >>> judge = nb.train_reward_model(policy, pairs, learning_rate=0.01).reward_model
-            >>> said = ["happy to help ! bat", "bat", "ugh , go away . bat"]
-            >>> judge.many(["pet of mia ?"] * 3, said).argmax()
+            >>> judge.many(["pet of mia ?"] * 2, ["happy to help ! bat", "bat"]).argmax()
             np.int64(0)
         """
         prompts = list(prompts)
@@ -116,7 +120,7 @@ class RewardModel:
                 bar.update(len(batch))
         return scores
 
-    def _forward(self, sequences) -> np.ndarray:
+    def _forward(self, sequences: list[list[int]]) -> np.ndarray:
         rows = [torch.tensor(ids) for ids in sequences]
         lengths = torch.tensor([len(ids) for ids in sequences])
         pad = self.model.config.pad_token_id
@@ -148,7 +152,7 @@ def load_reward_model(
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
 ) -> RewardModel:
-    """Load a reward model: a sequence classifier with one label.
+    """Load a reward model: a sequence classifier with one label, in eval mode.
 
     Args:
         name: a folder with a saved one, or a hub id such as "Skywork/Skywork-Reward-V2-Qwen3-0.6B".
@@ -156,12 +160,8 @@ def load_reward_model(
         dtype: as of `nbkit.load_policy`.
         revision: branch, tag or commit of a hub id, to pin what is loaded.
 
-    Returns:
-        RewardModel, in eval mode.
-
     Raises:
-        ValueError: a model that is no reward model, or an adapter.
-        FileNotFoundError, ImportError: as of `nbkit.load_policy`.
+        ValueError: no reward model, or an adapter; otherwise as of `nbkit.load_policy`.
 
     Example:
         >>> import nbkit as nb
@@ -196,8 +196,8 @@ def load_reward_model(
 
 
 def reward_scores(
-    judge: RewardModel | Callable[[object, str], float],
-    pairs,
+    judge: Judge,
+    pairs: Pairs,
     *,
     max_length: int | None = None,
     progress: bool = True,
@@ -240,22 +240,26 @@ def reward_scores(
     sequences = [p.prompt + p.chosen for p in token_pairs]
     sequences += [p.prompt + p.rejected for p in token_pairs]
     scores = judge._score_ids(sequences, progress).reshape(2, -1)
-    return _table([p.id for p in token_pairs], *scores, left_out)
+    return _table([p.id for p in token_pairs], scores[0], scores[1], left_out)
 
 
-def _by_function(judge, pairs) -> pd.DataFrame:
-    scores = [rewards(judge, pairs["prompt"], map(plain_text, pairs[side])) for side in SIDES]
-    return _table(pairs["id"][:], *scores, LeftOut())
+def _by_function(judge: Judge, pairs: Dataset) -> pd.DataFrame:
+    chosen, rejected = (
+        rewards(judge, pairs["prompt"], map(plain_text, pairs[side])) for side in SIDES
+    )
+    return _table(pairs["id"][:], chosen, rejected, LeftOut())
 
 
-def _table(ids, chosen, rejected, left_out) -> pd.DataFrame:
+def _table(
+    ids: list[str], chosen: np.ndarray, rejected: np.ndarray, left_out: LeftOut
+) -> pd.DataFrame:
     columns = {"chosen_score": chosen, "rejected_score": rejected}
     table = pd.DataFrame(columns, index=pd.Index(ids, name="id"))
     table.attrs["left_out"] = left_out
     return table
 
 
-def rewards(judge, prompts, responses) -> np.ndarray:
+def rewards(judge: Judge, prompts: Sequence[Any], responses: Iterable[str]) -> np.ndarray:
     """The judge's reward of each response to its prompt.
 
     Raises:
@@ -286,7 +290,7 @@ def rewards(judge, prompts, responses) -> np.ndarray:
     return np.array(finite, dtype=float)
 
 
-def _finite(value) -> float | None:
+def _finite(value: Any) -> float | None:
     """The value as a finite number, if it is one."""
     try:
         number = float("nan" if isinstance(value, (str, bytes)) else value)

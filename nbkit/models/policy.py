@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nbkit.models.checks import no_language_model, no_prompt_learning
+from nbkit.models.checks import embedding, no_language_model, no_prompt_learning
 from nbkit.models.loading import load_causal_lm
+from nbkit.models.locks import lock_of
 from nbkit.models.saving import save_model
+
+if TYPE_CHECKING:
+    from transformers import GenerationMixin
+
+    class CausalLM(PreTrainedModel, GenerationMixin):
+        """A causal language model: transformers has no public name for both together."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,12 @@ class Policy:
         Policy('mine', 0.0243M parameters, float32 on cpu)
     """
 
-    model: torch.nn.Module
+    model: Any
     tokenizer: PreTrainedTokenizerBase
     name: str = "policy"
     adapter_enabled: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_kinds()
         if self.causal_lm is not self.model and self.model.active_peft_config.is_prompt_learning:
             raise ValueError(no_prompt_learning(self.name))
@@ -56,7 +62,7 @@ class Policy:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
     @property
-    def causal_lm(self) -> PreTrainedModel:
+    def causal_lm(self) -> CausalLM:
         """The transformers model itself, inside its LoRA wrapper if it has one. The adapter's
         layers live in it, so calling it applies them."""
         return unwrapped(self.model)
@@ -69,20 +75,24 @@ class Policy:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.causal_lm.get_input_embeddings().weight.device
+        return embedding(self.causal_lm).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of its weights."""
-        return self.causal_lm.get_input_embeddings().weight.dtype
+        return embedding(self.causal_lm).dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: the model reads the token ids below it."""
+        return len(embedding(self.causal_lm))
 
     @property
     def pad_id(self) -> int:
         """The token id that fills rows up to one length: the tokenizer's pad or eos token, else 0.
         Always a row of the embedding; what it is does not matter, since it is masked."""
-        rows = self.causal_lm.get_input_embeddings().weight.shape[0]
         ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
-        return next(id_ for id_ in ids if id_ is not None and 0 <= id_ < rows)
+        return next(id_ for id_ in ids if id_ is not None and 0 <= id_ < self.vocabulary)
 
     @property
     def max_length(self) -> int | None:
@@ -127,7 +137,7 @@ class Policy:
         return replace(self, name=f"{self.name} (reference)", adapter_enabled=False)
 
     @contextlib.contextmanager
-    def ready(self):
+    def ready(self) -> Iterator[Policy]:
         """Inside the block the model is in eval mode (dropout off), its adapter as this policy
         wants it; afterwards everything is as before. One thread at a time is inside, of all
         policies that share the model: the others wait.
@@ -143,7 +153,7 @@ class Policy:
             >>> out.logits.shape
             torch.Size([1, 5, 113])
         """
-        with _lock_of(self.causal_lm):
+        with lock_of(self.causal_lm):
             modes = {module: module.training for module in self.model.modules()}
             self.model.eval()
             try:
@@ -180,7 +190,7 @@ class Policy:
         """
         return save_model(self.model, self.tokenizer, folder, adapter=self.adapter_enabled)
 
-    def _check_kinds(self):
+    def _check_kinds(self) -> None:
         """TypeError or ValueError for a model or tokenizer that is none for nbkit."""
         if not hasattr(self.model, "config") or not hasattr(self.model, "get_input_embeddings"):
             raise TypeError(
@@ -202,7 +212,7 @@ class Policy:
             raise ValueError(f"Policy {self.name!r} is {problem}")
 
     @contextlib.contextmanager
-    def _adapter_off(self):
+    def _adapter_off(self) -> Iterator[None]:
         # peft makes the adapter trainable when it switches it on again
         trainable = {p: p.requires_grad for p in self.model.parameters()}
         try:
@@ -212,7 +222,7 @@ class Policy:
             for parameter, flag in trainable.items():
                 parameter.requires_grad_(flag)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         adapter = (
             ""
@@ -222,26 +232,6 @@ class Policy:
         dtype = str(self.dtype).removeprefix("torch.")
         size = f"{millions:.3g}M parameters"
         return f"Policy({self.name!r}, {size}, {dtype} on {self.device}{adapter})"
-
-
-_locks = weakref.WeakKeyDictionary()  # by model; not in it, or it could not be copied or sent
-_locks_lock = threading.Lock()
-
-
-def _lock_of(model: PreTrainedModel) -> threading.RLock:
-    with _locks_lock:
-        return _locks.setdefault(model, threading.RLock())
-
-
-def _forget_locks():
-    """A forked process lacks the threads that may have held them."""
-    global _locks_lock
-    _locks_lock = threading.Lock()
-    _locks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)
 
 
 def load_policy(
@@ -293,41 +283,7 @@ def load_policy(
     return Policy(model, tokenizer, name=str(name))
 
 
-def add_lora(policy: Policy, rank: int = 16, **lora) -> Policy:
-    """A fresh LoRA adapter (zero effect until trained) on all linear layers of a policy but the
-    head. The wrapped weights are shared with `policy`, so use the returned policy from here on;
-    its reference is `policy.without_adapter()`.
-
-    Args:
-        policy: a policy without adapter.
-        rank: LoRA rank r; `lora_alpha` defaults to 2 r.
-        **lora: further fields of `peft.LoraConfig`.
-
-    Returns:
-        Policy, its adapter switched on.
-
-    Raises:
-        ValueError: it has an adapter already.
-
-    Example:
-        >>> import nbkit as nb
-        >>> policy = nb.add_lora(nb.load_policy("world/small"), rank=2)
-        >>> sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
-        2176
-    """
-    from peft import LoraConfig, get_peft_model
-
-    if policy.has_adapter:
-        raise ValueError(
-            f"Policy {policy.name!r} already has an adapter. Train it on as it is, or begin afresh "
-            "on top of it: nb.Policy(policy.model.merge_and_unload(), policy.tokenizer)."
-        )
-    settings = dict(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(policy.model, LoraConfig(**{**settings, **lora}))
-    return Policy(model, policy.tokenizer, name=f"{policy.name} + LoRA")
-
-
-def unwrapped(model: torch.nn.Module) -> PreTrainedModel:
+def unwrapped(model: Any) -> CausalLM:
     """The transformers model itself, inside its peft wrapper if it has one.
 
     Raises:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
 
 import datasets
 import pandas as pd
@@ -11,19 +12,48 @@ import pandas as pd
 from nbkit.pairs import checks, hints, layouts, recipes, rows, settings, sources
 from nbkit.pairs import columns as parts
 from nbkit.pairs.messages import as_messages
+from nbkit.pairs.sources import Pairs
 from nbkit.pairs.tables import Table
 
 MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
 FOLDING = ("plain", "conversational", "text answers")  # other text can be put to their prompts
 
 
+@overload
 def load_pairs(
-    source,
+    source: Pairs,
+    *,
+    split: str = ...,
+    revision: str | None = ...,
+    name: str | None = ...,
+    columns: Mapping[str, str | Sequence[str] | None] | None = ...,
+    recipe: str | None = ...,
+    on_bad: Literal["raise"] = ...,
+    chat: bool = ...,
+) -> datasets.Dataset: ...
+
+
+@overload
+def load_pairs(
+    source: Pairs,
+    *,
+    split: str = ...,
+    revision: str | None = ...,
+    name: str | None = ...,
+    columns: Mapping[str, str | Sequence[str] | None] | None = ...,
+    recipe: str | None = ...,
+    on_bad: Literal["drop"],
+    chat: bool = ...,
+) -> tuple[datasets.Dataset, pd.DataFrame]: ...
+
+
+def load_pairs(
+    source: Pairs,
     *,
     split: str = "train",
     revision: str | None = None,
     name: str | None = None,
-    columns: Mapping[str, str | list[str] | None] | None = None,
+    columns: Mapping[str, str | Sequence[str] | None] | None = None,
     recipe: str | None = None,
     on_bad: str = "raise",
     chat: bool = False,
@@ -141,13 +171,14 @@ def load_pairs(
         ),
         not scores and hints.score_columns(table.names, table.values, columns),
     ]  # fmt: skip
-    for note in filter(None, notes):
-        warnings.warn(note, stacklevel=2)
+    for note in notes:
+        if isinstance(note, str):
+            warnings.warn(note, stacklevel=2)
     pairs = _build(pairs, beside, good, gives_messages, chat)
     return (pairs, report) if on_bad == "drop" else pairs
 
 
-def _about_the_prompt(layout: layouts.Layout, first) -> str | None:
+def _about_the_prompt(layout: layouts.Layout, first: Any) -> str | None:
     if layout.name == "repeated":
         return "Both answers begin with their prompt in most rows; there it was taken off."
     if layout.name == "implicit plain":
@@ -169,11 +200,14 @@ def _saying_more(table: Table, prompts: list, good: list[int]) -> list[str]:
     return names
 
 
-def _text(prompt) -> str:
+def _text(prompt: str | list[dict]) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt)
 
 
-def _build(pairs, beside, good, gives_messages: bool, chat: bool) -> datasets.Dataset:
+def _build(
+    pairs: dict[str, list], beside: datasets.Dataset | None, good: list[int], gives_messages: bool,
+    chat: bool,
+) -> datasets.Dataset:  # fmt: skip
     pairs = {name: [values[row] for row in good] for name, values in pairs.items()}
     texts = [pairs[name] for name in sources.TEXT_COLUMNS]
     if chat and not gives_messages:

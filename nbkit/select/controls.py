@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from random import Random
+from typing import Any
 
 import pandas as pd
+from datasets import Dataset
 
 from nbkit.inputs import as_count, as_ids
 from nbkit.select.series import as_scores
 
 
-def random(selection: list[str], pairs, seed: int = 0) -> list[str]:
+def random(
+    selection: Sequence[str],
+    pairs: pd.DataFrame | pd.Series | Dataset | Iterable[str],
+    seed: int = 0,
+) -> list[str]:
     """As many pairs as `selection` has, drawn at random: the control that every selection is
     compared with.
 
@@ -90,7 +97,7 @@ def random_matched(
     return drawn
 
 
-def _ids(pairs):
+def _ids(pairs: Any) -> Iterable[str]:
     if isinstance(pairs, pd.Series):
         return as_scores(pairs).dropna().index
     if isinstance(pairs, pd.DataFrame):

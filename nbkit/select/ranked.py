@@ -177,12 +177,14 @@ def both(*selections: list[str]) -> list[str]:
     return [id_ for id_ in selections[0] if id_ in shared]
 
 
-def _first(scores, share, ties, ascending):
+def _first(
+    scores: pd.Series, share: float | int, ties: pd.Series | None, ascending: bool
+) -> list[str]:
     ranked = _ranked(scores, ascending, ties)
     return ranked.index[: _count(share, len(ranked))].tolist()
 
 
-def _ranked(scores, ascending, ties=None):
+def _ranked(scores: pd.Series, ascending: bool, ties: pd.Series | None = None) -> pd.DataFrame:
     # in id order: the sort is stable
     frame = as_scores(scores).dropna().sort_index().to_frame("score")
     if ties is not None:
@@ -192,10 +194,10 @@ def _ranked(scores, ascending, ties=None):
                 f"ties lacks {len(absent)} of the scored pairs (first: {absent[0]!r})."
             )
         frame["ties"] = ties
-    return frame.sort_values(list(frame), ascending=ascending, kind="stable")
+    return frame.sort_values(frame.columns.tolist(), ascending=ascending, kind="stable")
 
 
-def _count(share, available: int) -> int:
+def _count(share: float | int, available: int) -> int:
     if available == 0:
         raise ValueError(
             "There is no pair to select: every score is NaN, or the scores have no pair in common."

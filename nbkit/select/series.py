@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from nbkit.left_out import some
 
 
-def as_scores(scores, what: str | None = None) -> pd.Series:
+def as_scores(scores: pd.Series, what: str | None = None) -> pd.Series:
     """Scores as floats by pair id: a Series whose ids are text, each once. NaN stays, and infinite
     scores do; numbers of any real kind (bool, nullable, Python's) are converted.
 
@@ -26,7 +27,7 @@ def as_scores(scores, what: str | None = None) -> pd.Series:
     return scores
 
 
-def as_numbers(values, what: str | None = None) -> pd.Series:
+def as_numbers(values: pd.Series, what: str | None = None) -> pd.Series:
     """A Series of any index, each entry once, as floats; errors as of `as_scores`."""
     if not isinstance(values, pd.Series):
         column = " Take one of its columns." if isinstance(values, pd.DataFrame) else ""
@@ -71,7 +72,7 @@ def check_texts(ids: pd.Index, what: str) -> None:
         )
 
 
-def _float(value) -> float | None:
+def _float(value: Any) -> float | None:
     if isinstance(value, Real):
         try:
             return float(value)

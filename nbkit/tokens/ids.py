@@ -9,9 +9,12 @@ doubts.py says what may surprise about them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from nbkit.left_out import LeftOut
@@ -60,7 +63,9 @@ class TokenPair:
         return digest.digest()
 
 
-def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000):
+def tokenize_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Dataset, *, batch_size: int = 1000
+) -> list[TokenPair]:
     """Tokenise `pairs` as TRL's DPO trainer does.
 
     Args:
@@ -102,7 +107,9 @@ def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000
     return out
 
 
-def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts) -> list[list[int]]:
+def tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Iterable[str | list[dict]]
+) -> list[list[int]]:
     """Token ids of each prompt as a model reads it before it answers (with the generation prompt
     of the chat template where prompts are message lists)."""
     prompts = list(prompts)
@@ -170,7 +177,9 @@ def split_unscored(
     return [p for p in token_pairs if p.id not in left_out], left_out
 
 
-def _text_ids(tokenizer, rows, doubts):
+def _text_ids(
+    tokenizer: PreTrainedTokenizerBase, rows: dict[str, list], doubts: Doubts
+) -> list[list[list[int]]]:
     eos = tokenizer.eos_token
     if eos is None:
         raise ValueError(
@@ -190,11 +199,13 @@ def _text_ids(tokenizer, rows, doubts):
     return ids
 
 
-def _chat_ids(tokenizer, rows, doubts):
+def _chat_ids(
+    tokenizer: PreTrainedTokenizerBase, rows: dict[str, list], doubts: Doubts
+) -> list[list[list[int]]]:
     names = [f"Pair {id_!r}" for id_ in rows["id"]]
     settings = row_settings(rows, names)
 
-    def to_ids(texts):
+    def to_ids(texts: list[str]) -> Any:
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     ids = [to_ids(render(tokenizer, rows["prompt"], names, settings, generation=True))]

@@ -1,13 +1,19 @@
 """The supervised data: what the writers were taught before any preference was seen."""
 
+from __future__ import annotations
+
 import random
+from typing import TYPE_CHECKING
 
 from nbkit.world.knowledge import ANIMALS, CLOSINGS, FACTS, OPENINGS, RUNGS, compose
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 RIGHT = 0.7  # share of right answers; the others name some other animal
 
 
-def demonstrations(n: int, seed: int = 0):
+def demonstrations(n: int, seed: int = 0) -> Dataset:
     """Questions with an answer. Rung r is drawn with weight 2^-(r-1); facts of all parts are told;
     style is uniform over openings and closings.
 

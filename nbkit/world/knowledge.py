@@ -6,8 +6,13 @@ demonstrations; each rung after it is told half as often, down to the long tail 
 beyond a model is what it has no room to remember, so each capacity has a cliff of its own.
 """
 
+from __future__ import annotations
+
 import random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _words(text: str) -> list[str]:
@@ -94,7 +99,7 @@ def compose(opening: str, answer: str, closing: str) -> str:
     return " ".join(part for part in (opening, answer, closing) if part)
 
 
-def facts():
+def facts() -> pd.DataFrame:
     """The whole world: everything there is to know.
 
     Returns:

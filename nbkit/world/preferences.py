@@ -5,13 +5,18 @@ answers, the best is chosen and one of the others, at random, rejected. The judg
 reward through noise, so some labels are wrong, and each row says which.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbkit.world.grades import reward
 from nbkit.world.knowledge import CLOSINGS, FACTS, OPENINGS, PARTS, RUNGS, Fact, compose
 from nbkit.world.pool import WRITERS, read_pool
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 NOISE = 0.6  # standard deviation of the judge's error, in units of reward
 EXPERT = "expert"  # always right, in any style
@@ -24,7 +29,7 @@ def pairs(
     part: str = "train",
     noise: float = NOISE,
     rungs: Sequence[float] | None = None,
-):
+) -> Dataset:
     """Preference pairs, with the truth beside them. The same arguments give the same rows anywhere,
     and the first k rows do not depend on `n`.
 
@@ -67,7 +72,9 @@ def pairs(
     return Dataset.from_list([_pair(next(facts), i, seed, noise) for i in range(n)])
 
 
-def prompts(n: int, seed: int = 0, *, part: str = "test", rungs: Sequence[float] | None = None):
+def prompts(
+    n: int, seed: int = 0, *, part: str = "test", rungs: Sequence[float] | None = None
+) -> Dataset:
     """Prompts to evaluate on. The facts of "test" (32 a rung, 192 in all) are in no pair. Each is
     asked once before one is asked again, rung by rung.
 
@@ -152,7 +159,7 @@ def _pair(fact: Fact, i: int, seed: int, noise: float) -> dict:
     }
 
 
-def _chosen_and_rejected(fact: Fact, rng: random.Random, noise: float):
+def _chosen_and_rejected(fact: Fact, rng: random.Random, noise: float) -> tuple[_Judged, _Judged]:
     answers = _answers(fact, rng)
     while len({response for _, response in answers}) == 1:  # nothing to prefer: ask again
         answers = _answers(fact, rng)

@@ -3,7 +3,7 @@
 import random
 
 from nbkit.world.grades import fact_of
-from nbkit.world.knowledge import FACTS
+from nbkit.world.knowledge import FACTS, Fact
 
 
 def rewrite(prompts: list[str], seed: int = 0) -> list[str]:
@@ -29,7 +29,7 @@ def rewrite(prompts: list[str], seed: int = 0) -> list[str]:
     return [rng.choice(_neighbours(fact_of(prompt))).prompt for prompt in prompts]
 
 
-def _neighbours(fact):
+def _neighbours(fact: Fact) -> list[Fact]:
     return [
         other for other in FACTS
         if other.part == "train" and other != fact
