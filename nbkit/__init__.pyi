@@ -19,7 +19,8 @@ from .experiments.gains import gain
 from .experiments.jobs import at_once
 from .judges import RewardModel, load_reward_model, reward_scores
 from .logprobs.table import response_logprobs, token_logprobs
-from .models.policy import Policy, add_lora, load_policy
+from .models.lora import add_lora
+from .models.policy import Policy, load_policy
 from .pairs.checks import BadPairs
 from .pairs.labels import coin_labels, flip_labels
 from .pairs.load import load_pairs

@@ -26,7 +26,8 @@ class Estimate:
 
     Attributes:
         value: what was estimated.
-        low, high: ends of the interval; NaN where there is none.
+        low: end of the interval; NaN where there is none.
+        high: the other end.
         n: from how many of its `unit` it was estimated.
         unit: such as "runs", "prompts" or "pairs".
         confidence: of the interval, such as 0.95; None where none was asked for.
@@ -40,7 +41,6 @@ class Estimate:
         >>> gain = nb.seed_interval([0.06, 0.02, 0.04])
         >>> print(f"{gain:+.3f}, {gain.verdict()}")
         +0.040 [-0.010, +0.090], not clear of zero
-        >>> value, low, high = gain
     """
 
     value: float
@@ -60,6 +60,11 @@ class Estimate:
         Args:
             against: the number to compare with, such as 0.5 for a win rate.
             called: its name in the text, such as "a half"; default: the number.
+
+        Example:
+            >>> import nbkit as nb
+            >>> nb.seed_interval([0.58, 0.61, 0.60]).verdict(0.5)
+            'above 0.5'
         """
         if np.isnan(self.low):
             one = f"one {self.unit.removesuffix('s')}, " if self.n == 1 else ""
@@ -88,8 +93,20 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Estimate
     """Mean of the values and its percentile-bootstrap interval. One value has no interval (its
     ends are NaN); NaN among the values makes all three NaN, with a warning.
 
+    Args:
+        values: many cases, such as one number a pair or prompt.
+        confidence: of the interval.
+
+    Returns:
+        Estimate, in the unit of the values.
+
     Raises:
-        TypeError: what is no list of numbers. ValueError: an empty one; confidence not in (0, 1).
+        TypeError, ValueError: no numbers, or not one of them; confidence not in (0, 1).
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.mean_interval(nb.world.pairs(300)["flipped"])  # the share of wrong labels
+        0.150 [0.110, 0.190]
     """
     values = _numbers(values, "values")
     check_confidence(confidence)
@@ -102,8 +119,20 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Estimate
 
 def seed_interval(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Mean over repeated runs (training seeds) and its Student-t interval. Unlike a bootstrap it
-    is honest for a handful of runs; one run has no interval. NaN and errors as in
-    `mean_interval`."""
+    is honest for a handful of runs; one run has no interval. Errors as of `mean_interval`.
+
+    Args:
+        values: a number a run, such as its win rate.
+        confidence: of the interval.
+
+    Returns:
+        Estimate, in the unit of the values.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.seed_interval([0.58, 0.61, 0.60])
+        0.597 [0.559, 0.635]
+    """
     return _over_runs(_numbers(values, "runs"), confidence)
 
 
@@ -119,8 +148,18 @@ def _over_runs(values: np.ndarray, confidence: float) -> Estimate:
 
 def correlation_interval(correlations: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Mean of correlations, one from each data set or run, and its interval: `seed_interval` of
-    Fisher's z, so that neither leaves -1 to 1. Perfect correlations count as .999999. NaN and
-    errors as in `mean_interval`; ValueError for what lies outside -1 to 1."""
+    Fisher's z, so that neither leaves -1 to 1. Perfect correlations count as .999999. Errors as of
+    `mean_interval`, and for what lies outside -1 to 1.
+
+    Args:
+        correlations: each from -1 to 1.
+        confidence: of the interval.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.correlation_interval([0.90, 0.95, 0.97])
+        0.947 [0.772, 0.988]
+    """
     correlations = _numbers(correlations, "correlations")
     if (outside := correlations[np.abs(correlations) > 1 + 1e-9]).size:
         raise ValueError(f"A correlation lies between -1 and 1, got {outside[0]:g}.")
@@ -134,9 +173,23 @@ def paired_gain(values: pd.Series, baseline: pd.Series, confidence: float = 0.95
     order): what the runs share, such as their data and the order of training, cancels. `str` of it
     says whether the interval is clear of zero.
 
+    Args:
+        values: Series by seed.
+        baseline: Series by seed.
+        confidence: of the Student-t interval.
+
+    Returns:
+        Estimate of values - baseline.
+
     Raises:
-        TypeError: no Series of numbers.
-        ValueError: the two do not hold the same seeds once each, or lack a value.
+        TypeError, ValueError: no Series of numbers; not the same seeds, once each; no value.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> easiest = pd.Series({0: 0.58, 1: 0.61, 2: 0.60})
+        >>> nb.paired_gain(easiest, baseline=pd.Series({0: 0.53, 1: 0.55, 2: 0.56}))
+        +0.050 [+0.025, +0.075], above zero
     """
     for runs in (values, baseline):
         if not isinstance(runs, pd.Series):
@@ -163,16 +216,22 @@ def parabola_peak(curves: pd.DataFrame, confidence: float = 0.95) -> Estimate:
     Args:
         curves: [runs, places]: one row a run (seed), one column a place on the x axis (a number,
             such as the share kept), values the height (such as the win rate).
+        confidence: of the interval.
 
     Returns:
         Estimate: place of the least-squares parabola's peak within the measured range (an end of
-        the range when it rises throughout, or opens upward), and `at_edge`, which says how often
-        it is an end; the interval is a percentile bootstrap over runs, which is narrow for a
-        handful of them.
+        it when it rises throughout, or opens upward); `at_edge` says how often it is an end. Its
+        interval, a percentile bootstrap over runs, is narrow for a handful of them.
 
     Raises:
-        TypeError: no DataFrame of numbers.
-        ValueError: fewer than three places, or a value is missing.
+        TypeError, ValueError: no DataFrame of numbers; fewer than three places; no value.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> curves = {0.2: [0.52, 0.53], 0.5: [0.61, 0.60], 0.8: [0.58, 0.60], 1.0: [0.55, 0.54]}
+        >>> nb.parabola_peak(pd.DataFrame(curves))
+        62% [62%, 63%]
     """
     if not isinstance(curves, pd.DataFrame):
         raise TypeError(f"Expected a DataFrame [runs, places], got {type(curves).__name__}.")

@@ -89,6 +89,14 @@ def readiness() -> Readiness:
     """Look at Python, packages, device, memory, disk, offline switches and the world's weights.
 
     Takes about a second, most of it to measure the speed of a matrix product.
+
+    Returns:
+        Readiness: a table in a notebook, aligned text elsewhere.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.readiness()
+        OK    python ...
     """
     device = _device()
     lines = [*_versions(), device, _memory(), _disk(), _hub(), _world()]

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from nbkit.plots.common import GREY, current_axes, known_scores
 from nbkit.plots.kept import flags, scatter_kept
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import top
+from nbkit.select.ranked import top
 
 IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs lie far to the right
 

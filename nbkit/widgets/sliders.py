@@ -19,7 +19,8 @@ from nbkit.plots.kept import kept_and_dropped
 from nbkit.plots.plane import margin_plane
 from nbkit.scores.margins import common_pairs
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import check_each_once, check_texts, easiest, top
+from nbkit.select.ranked import easiest, top
+from nbkit.select.series import check_each_once, check_texts
 
 STEP = 0.05  # of the share kept
 LONGEST = 400  # characters of one text in the table
