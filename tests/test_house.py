@@ -62,8 +62,9 @@ ONLY_IN = {
     "matplotlib": "plots/",
 }
 NOT_IMPORTED = {"accelerate", "jupyterlab"}  # transformers' Trainer needs one, `nbkit lab` runs one
-UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-UNSAFE_CALLS = {"torch.load", "torch.save", "read_pickle", "to_pickle", "eval", "exec"}
+UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+PICKLING = {"torch.load", "torch.save", "joblib.load", "joblib.dump", "joblib.Memory"}
+UNSAFE_CALLS = {*PICKLING, "read_pickle", "to_pickle", "eval", "exec"}
 UNSAFE_ARGUMENTS = {"trust_remote_code": True, "allow_pickle": True, "weights_only": False}
 
 MACHINE_PATH = re.compile(r"/(?:root|work)/\w|/home/\w|/Users/\w|\b[A-Z]:\\+Users|/opt/\w")
@@ -169,6 +170,8 @@ def safety_problems(text: str) -> list[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found += [f"imports {name}" for name in sorted(PICKLING & whole)]
         else:
             names = []
         found += [f"imports {name}" for name in names if name.split(".")[0] in UNSAFE_MODULES]
@@ -399,7 +402,9 @@ def test_undeclared_and_unused_distributions_are_found():
     "text",
     [
         "import pickle",
-        "from joblib import load",
+        "from joblib import Parallel, load",
+        "joblib.dump(1, 'x')",
+        "from torch import save",
         "torch.load('x')",
         "pd.read_pickle('x')",
         "frame.to_pickle('x')",
@@ -415,6 +420,7 @@ def test_unsafe_code_is_found(text):
 
 def test_safe_code_is_not():
     assert not safety_problems("model.eval()\nload('x', trust_remote_code=False)\nimport json")
+    assert not safety_problems("from joblib import Parallel, delayed\njson.load(file)")
 
 
 @pytest.mark.parametrize(
