@@ -377,6 +377,14 @@ def test_a_notebook_with_a_problem_is_not_written(clone):
     assert clone.notebook(lesson).read_bytes() == before
 
 
+def test_a_cell_that_is_too_long_is_refused_before_anything_runs(clone, monkeypatch):
+    monkeypatch.delenv("NBKIT_PROFILE")
+    clone.source(clone.lessons[0]).write_text(SOURCE.replace('print("kept")', "x = 1\n" * 26))
+    monkeypatch.setattr(build, "run", lambda *args: pytest.fail("it was run"))
+    with pytest.raises(CommandError, match="not written:\n00_demo: .* lines, at most 25"):
+        build.build(clone, [])
+
+
 def test_new_code_is_not_built_as_text(clone):
     clone.source(clone.lessons[0]).write_text(SOURCE.replace('print("kept")', "print(1)"))
     with pytest.raises(CommandError, match="00_demo: code cells have changed"):

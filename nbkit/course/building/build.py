@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from nbkit.course.building.assembling import assemble, landing_page
-from nbkit.course.building.checks import course_problems, notebook_problems
+from nbkit.course.building.checks import course_problems, notebook_problems, size_problems
 from nbkit.course.building.index import Course, Lesson
 from nbkit.course.building.readme import write_readme
 from nbkit.course.building.running import clean, execute, keep_outputs, stamp, write_picture
@@ -87,6 +87,7 @@ def build_lesson(course: Course, lesson: Lesson, text_only: bool) -> None:
     """Make one lesson's notebook, and its picture where a cell asks for one."""
     path = course.notebook(lesson)
     notebook = assemble(course, lesson)
+    refuse([f"{lesson.file}: {problem}" for problem in size_problems(notebook)])  # before it runs
     if text_only:
         try:
             keep_outputs(notebook, nbformat.read(path, as_version=4))
@@ -94,10 +95,14 @@ def build_lesson(course: Course, lesson: Lesson, text_only: bool) -> None:
             raise CommandError(f"{lesson.file}: {error}") from None
     else:
         run(course, lesson, notebook)
-    if problems := notebook_problems(course, lesson, notebook):
-        raise CommandError("\n".join(["not written:", *problems]))
+    refuse(notebook_problems(course, lesson, notebook))
     nbformat.write(notebook, path)
     write_picture(notebook, course.picture(lesson))
+
+
+def refuse(problems: list[str]) -> None:
+    if problems:
+        raise CommandError("\n".join(["not written:", *problems]))
 
 
 def run(course: Course, lesson: Lesson, notebook: NotebookNode) -> None:
