@@ -56,8 +56,11 @@ def as_pairs(pairs, what: str = "pairs") -> Dataset:
             f"{what}: got (pairs, report), which `nb.load_pairs(..., on_bad='drop')` returns. "
             "Take the first of the two."
         )
-    if pairs is None or isinstance(pairs, (bool, Real)) or isinstance(pairs, Mapping) and not (
-        isinstance(pairs, DatasetDict)
+    if (
+        pairs is None
+        or isinstance(pairs, (bool, Real))
+        or isinstance(pairs, Mapping)
+        and not (isinstance(pairs, DatasetDict))
     ):
         raise TypeError(
             f"{what}: expected preference pairs, got {_kind(pairs)}. Give what `nb.load_pairs` "
@@ -132,9 +135,7 @@ def as_prompts(prompts) -> list:
     if isinstance(prompts, str) or _is_conversation(prompts):
         return [prompts]
     if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
-        raise TypeError(
-            f"Expected prompts (texts, or lists of messages), got {_kind(prompts)}."
-        )
+        raise TypeError(f"Expected prompts (texts, or lists of messages), got {_kind(prompts)}.")
     prompts = [as_plain(prompt) for prompt in prompts]
     if not prompts:
         raise ValueError("There are no prompts to answer: got an empty list.")

@@ -75,9 +75,7 @@ def correlation_interval(correlations, confidence: float = 0.95) -> Interval:
     if (outside := correlations[np.abs(correlations) > 1 + 1e-9]).size:
         raise ValueError(f"A correlation lies between -1 and 1, got {outside[0]:g}.")
     correlations = correlations.clip(-0.999999, 0.999999)
-    return Interval(
-        *(float(x) for x in np.tanh(_over_runs(np.arctanh(correlations), confidence)))
-    )
+    return Interval(*(float(x) for x in np.tanh(_over_runs(np.arctanh(correlations), confidence))))
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,8 @@ def test_an_exception_is_shown_with_its_line():
     assert result.status == "failed"
     assert result.hint == (
         "Your function raised KeyError: 'no such id' "
-        f'(line {line}: `return scores.loc["no such id"]  # the line to be named`)')
+        f'(line {line}: `return scores.loc["no such id"]  # the line to be named`)'
+    )
 
 
 def test_an_exception_from_a_notebook_cell_is_shown_with_its_line():
@@ -210,7 +211,8 @@ def test_an_exception_from_a_notebook_cell_is_shown_with_its_line():
     finally:
         InteractiveShell.clear_instance()
     assert result.hint == (
-        "Your function raised ZeroDivisionError: division by zero (line 2: `weight = 1 / 0`)")
+        "Your function raised ZeroDivisionError: division by zero (line 2: `weight = 1 / 0`)"
+    )
 
 
 def test_a_function_that_changes_its_arguments_does_not_spoil_the_check():
@@ -225,7 +227,8 @@ def test_a_function_that_changes_its_arguments_does_not_spoil_the_check():
 def test_a_case_is_drawn_again_until_it_tells_solutions_apart():
     draws = itertools.count()
     case = checking.telling(
-        None, lambda rng: (next(draws),), lambda x: x, lambda x: 2 * x, lambda x: 3)
+        None, lambda rng: (next(draws),), lambda x: x, lambda x: 2 * x, lambda x: 3
+    )
     assert case == (1,)  # 0 is its own double; at 1 the answers are 1, 2 and 3
 
 

@@ -128,14 +128,21 @@ def peak_with_least_squares(shares, win_rates):
 
 RIGHT = {
     "check_learned_step": [
-        step_with_a_loop, step_by_definition, step_with_numpy, step_with_pandas, step_in_torch,
+        step_with_a_loop,
+        step_by_definition,
+        step_with_numpy,
+        step_with_pandas,
+        step_in_torch,
         lambda *case: step_with_pandas(*case).astype(object),
-        lambda *case: dict(sorted(step_with_a_loop(*case).items(), reverse=True))],
+        lambda *case: dict(sorted(step_with_a_loop(*case).items(), reverse=True)),
+    ],
     "check_leak": [leak_with_sets, leak_with_isin, leak_with_crosstab],
     "check_validation_loss": [loss_with_a_masked_array, loss_with_nanmean, loss_with_a_loop],
     "check_jaccard_by_chance": [
-        lambda share: share / (2 - share), lambda share: share**2 / (1 - (1 - share) ** 2),
-        lambda share: 1 / (2 / share - 1)],
+        lambda share: share / (2 - share),
+        lambda share: share**2 / (1 - (1 - share) ** 2),
+        lambda share: 1 / (2 / share - 1),
+    ],
     "check_equal_updates": [updates_with_steps, updates_with_ceil],
     "check_paired_gain": [gain_with_scipy, gain_with_a_loop, gain_as_series],
     "check_parabola_peak": [peak_with_derivative, peak_with_least_squares],
@@ -173,9 +180,12 @@ def last_not_above(margins, threshold, not_above=np.less_equal):
 
 def never(value):
     """The right steps, with `value(margins)` in place of infinity."""
+
     def solution(margins, threshold):
-        return [value(margins) if step == math.inf else step
-                for step in step_by_definition(margins, threshold)]
+        return [
+            value(margins) if step == math.inf else step
+            for step in step_by_definition(margins, threshold)
+        ]
 
     return solution
 
@@ -322,12 +332,18 @@ WRONG = {
     "check_equal_updates": [
         (lambda full, kept, size, epochs: epochs * full / kept, "the ratio of the pairs"),
         (lambda full, kept, size, epochs: epochs * (full // size) / (kept // size), "is left out"),
-        (lambda full, kept, size, epochs: epochs * -(-full // size) * size / kept,
-         "those of the kept pairs are not"),
-        (lambda full, kept, size, epochs: epochs * full / size / -(-kept // size),
-         "those of all pairs are not"),
-        (lambda full, kept, size, epochs: -(-epochs * full // size) / -(-kept // size),
-         "Rounded up once for all epochs"),
+        (
+            lambda full, kept, size, epochs: epochs * -(-full // size) * size / kept,
+            "those of the kept pairs are not",
+        ),
+        (
+            lambda full, kept, size, epochs: epochs * full / size / -(-kept // size),
+            "those of all pairs are not",
+        ),
+        (
+            lambda full, kept, size, epochs: -(-epochs * full // size) / -(-kept // size),
+            "Rounded up once for all epochs",
+        ),
         (lambda *case: 1 / updates_with_ceil(*case), "Upside down"),
         (lambda full, kept, *rest: updates_with_ceil(kept, full, *rest), "Upside down"),
         (lambda full, kept, size, epochs: epochs * -(-full // size), "This is the number of"),
@@ -429,13 +445,19 @@ def test_the_right_solutions_are_nbkits(seed):
     for full, kept, batch_size, epochs in selective.EQUAL_UPDATES.draw(np.random.default_rng(seed)):
         passes = selective.equal_updates(full, kept, batch_size, epochs)
         assert passes * updates(kept, batch_size=batch_size) == pytest.approx(
-            updates(full, batch_size=batch_size, epochs=epochs))
+            updates(full, batch_size=batch_size, epochs=epochs)
+        )
 
 
 def test_halves_that_keep_groups_together_leak_nothing():
     groups = [f"fact {number // 3}" for number in range(30)]
-    pairs = Dataset.from_dict({"id": [str(number) for number in range(30)], "fact": groups,
-                               "prompt": [f"prompt {number}" for number in range(30)]})
+    pairs = Dataset.from_dict(
+        {
+            "id": [str(number) for number in range(30)],
+            "fact": groups,
+            "prompt": [f"prompt {number}" for number in range(30)],
+        }
+    )
     facts = pd.Series(groups, pairs["id"][:])
     assert crossfit.leak(scores.folds(pairs, groups="fact"), facts) == 0
     assert crossfit.leak(scores.folds(pairs, groups="prompt"), facts) > 0.5
@@ -443,7 +465,8 @@ def test_halves_that_keep_groups_together_leak_nothing():
 
 def test_the_right_solutions_on_numbers_by_hand():
     margins = pd.DataFrame(
-        {"a": [0.0, 0.5, 0.3, 0.6], "b": [0.0, 0.5, 0.6, 0.4], "c": [0.5] * 4}, [0, 10, 30, 40])
+        {"a": [0.0, 0.5, 0.3, 0.6], "b": [0.0, 0.5, 0.6, 0.4], "c": [0.5] * 4}, [0, 10, 30, 40]
+    )
     assert difficulty.learned_step(margins, 0.4).to_dict() == {"a": 30, "b": math.inf, "c": 0}
     # "x" is in both halves (three pairs), "y" twice in one, "z" once.
     folds, groups = pd.Series(list("ABBAAB")), pd.Series(list("xxxyyz"))

@@ -104,7 +104,10 @@ RIGHT = {
     "check_easiest": [easiest_with_pandas, easiest_with_python],
     "check_win_rate": [win_rate_with_a_loop, win_rate_with_numpy],
     "check_response_mask": [
-        mask_with_torch, mask_with_a_list, lambda *case: mask_with_torch(*case).int()],
+        mask_with_torch,
+        mask_with_a_list,
+        lambda *case: mask_with_torch(*case).int(),
+    ],
     "check_sequence_logprob": [logprob_with_cross_entropy, logprob_with_a_loop],
     "check_implicit_margin": [margin_by_log_ratios, margin_as_list],
     "check_dpo_loss": [loss_with_logsigmoid, loss_with_softplus],
@@ -183,7 +186,7 @@ def over_rows(trace):
 WRONG = {
     "check_easiest": [
         (lambda s: scored_index(s, False)[: half(s)], "These are the hardest half"),
-        (lambda s: scored_index(s)[half(s):], "These are the hardest half"),
+        (lambda s: scored_index(s)[half(s) :], "These are the hardest half"),
         (lambda s: [i for i in s.index if i in scored_index(s)[: half(s)]], "in another order"),
         (lambda s: scored_index(s)[: half(s)][::-1], "in another order"),
         (lambda s: s.sort_values(na_position="first").index[: half(s)], "score is NaN was kept"),

@@ -22,8 +22,9 @@ def slope_by_autograd(chosen_slope, rejected_slope, margin, beta):
 
 
 def slope_with_a_loop(chosen_slope, rejected_slope, margin, beta):
-    return pd.Series([beta * (r - c) / (1 + np.exp(m))
-                      for c, r, m in zip(chosen_slope, rejected_slope, margin)])
+    return pd.Series(
+        [beta * (r - c) / (1 + np.exp(m)) for c, r, m in zip(chosen_slope, rejected_slope, margin)]
+    )
 
 
 def difference_in_two_steps(losses, theta, direction, h):

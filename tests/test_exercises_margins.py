@@ -23,8 +23,14 @@ def loss_in_torch(chosen, rejected):
 
 
 def per_token_with_pandas(chosen, rejected, chosen_tokens, rejected_tokens):
-    table = pd.DataFrame({"chosen_logp": chosen, "rejected_logp": rejected,
-                          "chosen_tokens": chosen_tokens, "rejected_tokens": rejected_tokens})
+    table = pd.DataFrame(
+        {
+            "chosen_logp": chosen,
+            "rejected_logp": rejected,
+            "chosen_tokens": chosen_tokens,
+            "rejected_tokens": rejected_tokens,
+        }
+    )
     return scores.length_normalized_margin(table)
 
 
@@ -41,15 +47,21 @@ def contradictions_with_a_loop(explicit, implicit):
 
 def contradictions_with_signs(explicit, implicit):
     return (np.sign(explicit) == -np.sign(implicit.loc[explicit.index]))[explicit != 0].sum() / len(
-        explicit)
+        explicit
+    )
 
 
 RIGHT = {
     "check_bradley_terry": [
-        loss_with_a_loop, loss_in_torch, lambda c, r: -special.log_expit(c - r).mean()],
+        loss_with_a_loop,
+        loss_in_torch,
+        lambda c, r: -special.log_expit(c - r).mean(),
+    ],
     "check_margin_per_token": [
-        per_token_with_pandas, per_token_with_a_loop,
-        lambda c, r, n, m: (c * m - r * n) / (n * m)],
+        per_token_with_pandas,
+        per_token_with_a_loop,
+        lambda c, r, n, m: (c * m - r * n) / (n * m),
+    ],
     "check_contradictions": [contradictions_with_a_loop, contradictions_with_signs],
 }
 

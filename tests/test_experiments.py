@@ -99,9 +99,7 @@ def test_a_cell_is_what_the_public_calls_give(
         policy, pairs, keep, order=order, seed=3, max_steps=steps, progress=False, **TRAIN
     )
     baseline = nb.sample(policy, prompts, seed=7, progress=False, **HOW)
-    won = nb.win_rate(
-        run.policy, baseline, prompts, world.reward, seed=6, progress=False, **HOW
-    )
+    won = nb.win_rate(run.policy, baseline, prompts, world.reward, seed=6, progress=False, **HOW)
     got = row(results, name, 3, budget)
     assert got.win_rate == pytest.approx(won.value)
     assert got.reward == pytest.approx(won.table.reward.mean())

@@ -97,8 +97,14 @@ def test_a_device_that_is_none():
 
 
 def test_the_dtype_is_decided_by_capability():
-    expected = {None: torch.float32, (7, 5): torch.float32, (6, 0): torch.float32,
-                (8, 0): torch.bfloat16, (9, 0): torch.bfloat16, (12, 0): torch.bfloat16}
+    expected = {
+        None: torch.float32,
+        (7, 5): torch.float32,
+        (6, 0): torch.float32,
+        (8, 0): torch.bfloat16,
+        (9, 0): torch.bfloat16,
+        (12, 0): torch.bfloat16,
+    }
     assert {capability: default_dtype(capability) for capability in expected} == expected
 
 

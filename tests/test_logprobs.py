@@ -176,16 +176,14 @@ def test_a_backbone_that_is_the_whole_model_is_not_plain(monkeypatch, pairs):
     close(quiet(policy, pairs)[LOGPS], tiny.by_hand(policy, token_pairs))
     found = [states for _, _, states in engine.response_states(policy, token_pairs[:1])]
     monkeypatch.undo()
-    (_, _, expected), = engine.response_states(policy, token_pairs[:1], path="padded")
+    ((_, _, expected),) = engine.response_states(policy, token_pairs[:1], path="padded")
     close(found[0], expected, nats=1e-6)
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["without BOS", "with BOS"])
 def test_numbers_equal_trls_reference_precompute(tmp_path, pairs, bos):
     policy = tiny.policy("qwen2", tokens=tiny.tokenizer(bos=bos))
-    config = tiny.plain_config(
-        tmp_path, precompute_ref_log_probs=True, precompute_ref_batch_size=8
-    )
+    config = tiny.plain_config(tmp_path, precompute_ref_log_probs=True, precompute_ref_batch_size=8)
     trainer = DPOTrainer(
         copy.deepcopy(policy.model), args=config, train_dataset=pairs,
         processing_class=policy.tokenizer,
@@ -411,7 +409,6 @@ def test_between_two_passes_the_model_is_the_callers(llama, pairs):
     policy = lora_policy()
     base = policy.without_adapter()
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
-
 
     def passes(policy):
         return engine.score_tokens(policy, token_pairs, budget=200)

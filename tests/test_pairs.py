@@ -190,25 +190,33 @@ def test_csv_one_bad_score_is_one_bad_row(tmp_path):
     with open(tmp_path / "prefs.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(CORE)
-        writer.writerows([["a", "p", "c", "r", "high", 0], ["b", "p", "c", "r", 1, ""],
-                          ["c", "p", "c", "r", 1, 0]])
+        writer.writerows(
+            [
+                ["a", "p", "c", "r", "high", 0],
+                ["b", "p", "c", "r", 1, ""],
+                ["c", "p", "c", "r", 1, 0],
+            ]
+        )
     pairs, report = load_pairs(tmp_path / "prefs.csv", on_bad="drop")
     assert pairs["id"][:] == ["c"] and pairs["chosen_score"][:] == [1.0]
     assert report[["row", "column", "problem"]].values.tolist() == [
-        [0, "chosen_score", "not a number"], [1, "rejected_score", "missing"]]
+        [0, "chosen_score", "not a number"],
+        [1, "rejected_score", "missing"],
+    ]
 
 
 # Layouts -----------------------------------------------------------------------------------------
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 CHATS = [
-    {"prompt": [SYSTEM, user(f"pet {i} ?")], "chosen": [assistant("dog")],
-     "rejected": [assistant("cat")]}
+    {
+        "prompt": [SYSTEM, user(f"pet {i} ?")],
+        "chosen": [assistant("dog")],
+        "rejected": [assistant("cat")],
+    }
     for i in range(3)
 ]
-IMPLICIT = [
-    {side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in CHATS
-]
+IMPLICIT = [{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in CHATS]
 
 
 def test_plain_strings():
@@ -260,8 +268,13 @@ def test_ultrafeedback_binarized():
 
 
 def test_ultrafeedback_from_parquet(tmp_path):
-    rows = [{"prompt": "Hi?", "chosen": [user("Hi?"), assistant("Hello.")],
-             "rejected": [user("Hi?"), assistant("No.")]}]
+    rows = [
+        {
+            "prompt": "Hi?",
+            "chosen": [user("Hi?"), assistant("Hello.")],
+            "rejected": [user("Hi?"), assistant("No.")],
+        }
+    ]
     pd.DataFrame(rows).to_parquet(tmp_path / "uf.parquet")
     assert load_pairs(tmp_path / "uf.parquet")[0]["rejected"] == [assistant("No.")]
     assert load_pairs(pd.read_parquet(tmp_path / "uf.parquet"))[0]["prompt"] == [user("Hi?")]
@@ -364,8 +377,12 @@ BAD_PLAIN = {
     "infinite score": ({"chosen_score": float("inf")}, "chosen_score", "infinite", "inf"),
     "text score": ({"chosen_score": "9"}, "chosen_score", "not a number", "'9'"),
     "bool score": ({"chosen_score": True}, "chosen_score", "not a number", "True"),
-    "swapped scores": ({"chosen_score": -3.0}, "chosen_score", "lower than rejected_score",
-                       "(-3.0, -0.5)"),
+    "swapped scores": (
+        {"chosen_score": -3.0},
+        "chosen_score",
+        "lower than rejected_score",
+        "(-3.0, -0.5)",
+    ),
 }
 
 
@@ -417,8 +434,11 @@ BAD_CHATS = {
     "tools": ({"chosen": [assistant("a") | {"tool_calls": ["f"]}]}, "chosen", "tool_calls"),
     "no turn": ({"prompt": []}, "prompt", "empty"),
     "text": ({"rejected": "cat"}, "rejected", "not a list of {'role', 'content'} messages"),
-    "repeats prompt": ({"chosen": [*ASKED, assistant("a")]}, "chosen",
-                       "must begin and end with the assistant's turn"),
+    "repeats prompt": (
+        {"chosen": [*ASKED, assistant("a")]},
+        "chosen",
+        "must begin and end with the assistant's turn",
+    ),
     "prompt ends": ({"prompt": [user("q"), assistant("a")]}, "prompt", "end with the user's turn"),
     "equal": ({"rejected": [assistant("dog")]}, "rejected", "equal to chosen"),
 }
@@ -440,8 +460,10 @@ def test_empty_system_message_is_no_problem():
 
 
 def test_bad_implicit_rows():
-    rows = [*IMPLICIT, {"chosen": [user("q"), assistant("a")],
-                        "rejected": [user("other"), assistant("b")]}]
+    rows = [
+        *IMPLICIT,
+        {"chosen": [user("q"), assistant("a")], "rejected": [user("other"), assistant("b")]},
+    ]
     with pytest.raises(BadPairs, match="row 3, column 'prompt': chosen and rejected share no beg"):
         load_pairs(rows)
     texts = [{"chosen": "Q: a", "rejected": "Q: b"}, {"chosen": "yes", "rejected": "no"}]
@@ -456,8 +478,11 @@ def test_bad_implicit_rows():
 
 
 def test_bad_ultrafeedback_prompt():
-    good = {"prompt": "q", "chosen": [user("q"), assistant("a")],
-            "rejected": [user("q"), assistant("b")]}
+    good = {
+        "prompt": "q",
+        "chosen": [user("q"), assistant("a")],
+        "rejected": [user("q"), assistant("b")],
+    }
     with pytest.raises(BadPairs, match="row 1, column 'prompt': not among the first turns"):
         load_pairs([good, good | {"prompt": "something else"}])
 
@@ -502,8 +527,10 @@ def test_identical_rows_without_ids_are_duplicates():
 
 
 def test_all_problems_in_one_error_and_only_the_first_are_shown():
-    rows = [*ROWS, *({"id": f"b{i}", "prompt": "q", "chosen": "", "rejected": None}
-                     for i in range(9))]
+    rows = [
+        *ROWS,
+        *({"id": f"b{i}", "prompt": "q", "chosen": "", "rejected": None} for i in range(9)),
+    ]
     with pytest.raises(BadPairs) as error:
         load_pairs(rows)
     message, report = str(error.value), error.value.report
@@ -565,8 +592,9 @@ def test_implicit_text_prompt_is_trls():
         chosen = shared + "".join(rng.choices("ab ", k=rng.randint(0, 4)))
         rejected = shared + "".join(rng.choices("ab ", k=rng.randint(0, 4)))
         theirs = trl_extract_prompt({"chosen": chosen, "rejected": rejected})
-        ours = dict(zip(("prompt", "chosen", "rejected"), extract_prompt(chosen, rejected),
-                        strict=True))
+        ours = dict(
+            zip(("prompt", "chosen", "rejected"), extract_prompt(chosen, rejected), strict=True)
+        )
         assert ours == theirs
 
 
@@ -576,7 +604,8 @@ def test_implicit_conversational_prompt_is_trls():
         row = {"chosen": [*shared, assistant("yes")], "rejected": [*shared, assistant("no")]}
         ours = extract_prompt(row["chosen"], row["rejected"])
         assert dict(zip(("prompt", "chosen", "rejected"), ours, strict=True)) == (
-            trl_maybe_extract_prompt(row))
+            trl_maybe_extract_prompt(row)
+        )
 
 
 def test_trl_takes_our_pairs_as_they_are():
@@ -599,7 +628,13 @@ def test_short_pairs_hold_six_pairs_with_equal_answers(shared_data):
     with pytest.raises(BadPairs, match=r"6 of 1,100 rows .*\(6 equal to chosen\)") as error:
         load_pairs(str(shared_data / "short_pairs.jsonl"))
     assert error.value.report["id"].tolist() == [
-        "s0122", "s0226", "s0400", "s0566", "s0628", "s0676"]
+        "s0122",
+        "s0226",
+        "s0400",
+        "s0566",
+        "s0628",
+        "s0676",
+    ]
     pairs, report = load_pairs(shared_data / "short_pairs.jsonl", on_bad="drop")
     assert len(pairs) == 1094 and len(report) == 6
 
@@ -615,8 +650,10 @@ def test_real_ids_do_not_depend_on_the_layout_of_the_file(shared_data, tmp_path)
 
 
 def test_sixty_thousand_rows_are_quick():
-    rows = [{"prompt": f"q {i} ?" * 20, "chosen": f"a {i}" * 50, "rejected": f"b {i}" * 50}
-            for i in range(60_000)]
+    rows = [
+        {"prompt": f"q {i} ?" * 20, "chosen": f"a {i}" * 50, "rejected": f"b {i}" * 50}
+        for i in range(60_000)
+    ]
     start = time.process_time()
     assert len(load_pairs(rows)) == 60_000
     assert time.process_time() - start < 15  # about 2 s; a quadratic step would take minutes

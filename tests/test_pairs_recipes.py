@@ -116,9 +116,10 @@ def test_directions(recipe, chosen, rejected, tmp_path, recwarn):
         if "chosen_score" in pairs.column_names:
             assert pairs["chosen_score"][0] > pairs["rejected_score"][0]
     assert not recwarn.list
-    assert load_pairs(load_pairs(rows, recipe=recipe)).to_list() == load_pairs(
-        rows, recipe=recipe
-    ).to_list()
+    assert (
+        load_pairs(load_pairs(rows, recipe=recipe)).to_list()
+        == load_pairs(rows, recipe=recipe).to_list()
+    )
 
 
 def test_every_recipe_has_its_directions():

@@ -83,8 +83,9 @@ def test_margins_of_several_with_missing_scores(ax):
 
 
 def test_each_distribution_is_in_per_cent_of_its_own_pairs(ax):
-    plots.margins({"few": pd.Series([0.5]), "many": pd.Series([0.5, 0.5, 1.5, 1.5])}, ax,
-                  bins=[0, 1, 2])
+    plots.margins(
+        {"few": pd.Series([0.5]), "many": pd.Series([0.5, 0.5, 1.5, 1.5])}, ax, bins=[0, 1, 2]
+    )
     peaks = [max(y for _, y in drawn.get_paths()[0].vertices) for drawn in ax.collections]
     assert sorted(peaks) == [50, 100]
 
@@ -239,8 +240,7 @@ def test_token_view_shows_each_log_ratio():
     assert [text for _, _, text in boxes] == ["sure", "␣dog", "↵", "ugh", "."]
     ratios = [float(re.search(r"log-ratio ([+-][\d.]+) nats", title)[1]) for _, title, _ in boxes]
     np.testing.assert_allclose(ratios, POLICY["logp"] - REFERENCE["logp"], atol=1e-3)
-    assert boxes[0][1] == (
-        "position 0: policy -0.500, reference -1.000, log-ratio +0.500 nats")
+    assert boxes[0][1] == ("position 0: policy -0.500, reference -1.000, log-ratio +0.500 nats")
     html = view._repr_html_()
     assert "<b>chosen</b>: summed log-ratio -0.50 nats over 3 tokens" in html
     assert "<b>rejected</b>: summed log-ratio -2.10 nats over 2 tokens" in html
@@ -249,8 +249,10 @@ def test_token_view_shows_each_log_ratio():
 
 def test_token_view_colours_follow_the_sign():
     boxes = Reader(plots.token_view(POLICY, REFERENCE, "a", limit=2)).boxes
-    colours = [tuple(map(int, re.search(r"rgb\((\d+),(\d+),(\d+)\)", style).groups()))
-               for style, _, _ in boxes[:5]]
+    colours = [
+        tuple(map(int, re.search(r"rgb\((\d+),(\d+),(\d+)\)", style).groups()))
+        for style, _, _ in boxes[:5]
+    ]
     more, same, less, least, _ = colours
     assert more[1] > max(more[0], more[2])  # green: more likely
     assert same == (247, 247, 247)
@@ -275,8 +277,17 @@ def test_token_view_escapes_everything():
 
 @pytest.mark.parametrize(
     "token, shown",
-    [(" a", "␣a"), ("\n", "↵"), ("\t", "⇥"), ("", "∅"), ("\x00", r"\x00"), ("\u202e", r"\u202e"),
-     ("\ud800", r"\ud800"), ("\u00a0", r"\xa0"), ("größe🙂", "größe🙂")],
+    [
+        (" a", "␣a"),
+        ("\n", "↵"),
+        ("\t", "⇥"),
+        ("", "∅"),
+        ("\x00", r"\x00"),
+        ("\u202e", r"\u202e"),
+        ("\ud800", r"\ud800"),
+        ("\u00a0", r"\xa0"),
+        ("größe🙂", "größe🙂"),
+    ],
 )
 def test_invisible_characters_are_made_visible(token, shown):
     assert Reader(plots.mask_view([token], 0, [True])).boxes[0][2] == shown
@@ -304,8 +315,13 @@ def test_mask_view_draws_parts_and_mask():
     boxes = Reader(view).boxes[:6]
     assert [text for _, _, text in boxes] == WORDS
     assert [title.split(", ")[1:] for _, title, _ in boxes] == [
-        ["special", "not scored"], ["prompt", "not scored"], ["prompt", "not scored"],
-        ["response", "scored"], ["response", "scored"], ["special", "scored"]]
+        ["special", "not scored"],
+        ["prompt", "not scored"],
+        ["prompt", "not scored"],
+        ["response", "scored"],
+        ["response", "scored"],
+        ["special", "scored"],
+    ]
     assert all("solid" in style for style, _, _ in boxes[3:])
     assert all("dashed" in style for style, _, _ in boxes[:3])
     assert "3 of 6 tokens are scored" in view._repr_html_()

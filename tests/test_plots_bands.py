@@ -45,7 +45,8 @@ def test_the_edges_are_drawn_and_the_labels_tell_the_values_kept(ax):
     assert lines == [(0.1, 0), (0.6, 0), (0, 0.3), (0, 0.9)]
     ends = FIRST.sort_values().iloc[[20, 119]]
     assert ax.get_xlabel() == (
-        f"loss difference, percentile\n(kept: {ends.iloc[0]:.3g} to {ends.iloc[1]:.3g})")
+        f"loss difference, percentile\n(kept: {ends.iloc[0]:.3g} to {ends.iloc[1]:.3g})"
+    )
     assert ax.get_ylabel().startswith("irm, percentile")
     assert ax.get_title("right") == "in both bands by chance: 30%"
 

@@ -197,7 +197,8 @@ def test_comparison_draws_means_with_t_intervals_in_order_of_appearance(ax):
         assert (low, high) == pytest.approx(t_interval(values))
     assert ax.get_xlabel() == (
         "win rate against the policy before training (a tie counts ½)\n"
-        "mean of 2 seeds, 95% t-interval; faint: single seeds")
+        "mean of 2 seeds, 95% t-interval; faint: single seeds"
+    )
     assert ax.get_legend() is None  # one budget needs none
 
 
@@ -338,14 +339,16 @@ def test_the_parabola_and_its_top(ax):
     assert (x.min(), x.max()) == (0.4, 1.0)  # not beyond what was measured
     (star,) = [line for line in ax.lines if line.get_marker() == "*"]
     assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((0.7, 0.6))
-    assert legend_texts(ax) == [
-        "mean of 2 seeds, 95% t-interval", "parabola, highest at 70%"]
+    assert legend_texts(ax) == ["mean of 2 seeds, 95% t-interval", "parabola, highest at 70%"]
 
 
 @pytest.mark.parametrize(
     "change",
-    [lambda x: 0.5 + (x - 0.7) ** 2, lambda x: 0.5 - (x - 1.3) ** 2,
-     lambda x: 0.4 + 1e-16 * (x == 0.6)],
+    [
+        lambda x: 0.5 + (x - 0.7) ** 2,
+        lambda x: 0.5 - (x - 1.3) ** 2,
+        lambda x: 0.4 + 1e-16 * (x == 0.6),
+    ],
     ids=["opens upward", "highest beyond the range", "flat"],
 )
 def test_no_top_is_marked_where_there_is_none(ax, change):

@@ -245,8 +245,13 @@ def test_conversations_lora_and_a_reward_model_as_judge(tmp_path):
         (dict(prompts=[]), ValueError, "no prompts"),
         (dict(copy_model=False), ValueError, "copy_model: set by the self-play itself"),
         (dict(select=lambda pairs: []), ValueError, "No pair was selected, and there is no base"),
-        (dict(prompts=pd.DataFrame(dict(id=["a", "a"], prompt=["pet of mia ?", "toy of leo ?"]))),
-         ValueError, "prompts hold an id more than once"),
+        (
+            dict(
+                prompts=pd.DataFrame(dict(id=["a", "a"], prompt=["pet of mia ?", "toy of leo ?"]))
+            ),
+            ValueError,
+            "prompts hold an id more than once",
+        ),
     ],
 )
 def test_what_cannot_be_played_is_said(policy, prompts, tmp_path, change, error, message):
@@ -326,9 +331,7 @@ def test_a_killed_self_play_goes_on_with_nothing_lost_or_repeated(
     from nbkit.selfplay import steps
 
     real = steps.sample
-    monkeypatch.setattr(
-        steps, "sample", lambda *a, **k: asked.append(len(a[1])) or real(*a, **k)
-    )
+    monkeypatch.setattr(steps, "sample", lambda *a, **k: asked.append(len(a[1])) or real(*a, **k))
     resumed = list(selfplay.self_play(policy, prompts, world.reward, tmp_path, **ROUNDS))
     same_rounds(resumed, whole[0])
     assert {path: path.stat().st_mtime_ns for path in finished} == written

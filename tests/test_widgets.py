@@ -124,7 +124,8 @@ def test_the_picture_is_a_png_with_words_and_a_panel_for_the_curve():
     (width, height), (twice, same) = png_size(one), png_size(two)
     assert twice == 2 * width and same == height
     assert Reader(one.value).tags[0][1]["alt"] == (
-        "Histogram of the scores: 5 of 10 pairs kept, 5 dropped.")
+        "Histogram of the scores: 5 of 10 pairs kept, 5 dropped."
+    )
     assert plt.get_fignums() == []  # else the inline backend shows it a second time
 
 
@@ -155,7 +156,8 @@ def test_everything_is_escaped(text):
     pairs = PAIRS.remove_columns(["prompt"]).add_column("prompt", [text] * 10)
     pairs = pairs.add_column(text, [text] * 10)
     box = widgets.share_slider(
-        SCORES.rename(text), pairs, marks=FLIPPED.rename(text), show=["prompt", text])
+        SCORES.rename(text), pairs, marks=FLIPPED.rename(text), show=["prompt", text]
+    )
     table = parts(box)[2]
     ours = {"table", "caption", "thead", "tbody", "tr", "th", "td"}
     assert {tag for tag, _ in table.tags} == ours

@@ -1,5 +1,7 @@
 """The course, on top of the kit: nothing in the kit imports it.
 
+Files::
+
     lab.py         `nbkit lab`: JupyterLab on the notebooks
     tour.py        `nbkit tour`: the tour in a terminal, without a browser
     profiles.py    how much a notebook does: quick, full or gpu

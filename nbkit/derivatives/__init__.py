@@ -1,5 +1,7 @@
 """Derivatives of response log-probs with respect to a policy's parameters.
 
+Files::
+
     parameters.py   which parameters, and arithmetic of directions in their space
     gradient.py     the gradient of a function of all log-probs, summed over pairs
     differences.py  the derivative of every log-prob along one direction: finite differences,

@@ -1,5 +1,7 @@
 """Experiments: many models are trained, and compared.
 
+Files::
+
     jobs.py         independent trainings in several processes
     crossfit.py     validation loss: each pair scored by models that were not trained on it
     comparison.py   `compare`: train on each selection, and judge what came out

@@ -1,5 +1,7 @@
 """The one table: log-probs of the chosen and rejected responses under a policy.
 
+Files::
+
     table.py       `response_logprobs`, `token_logprobs`
     engine.py      the forward passes: one log-prob for every response token of every pair
     packing.py     packed pairs: one row `[prompt | chosen | rejected]` a pair, no padding

@@ -42,8 +42,7 @@ def rows_of(table: pd.DataFrame, ids, what: str = "reference") -> pd.DataFrame:
     rows = rows.loc[ids]
     if (bad := ~np.isfinite(rows[LOGPS].to_numpy(float)).all(axis=1)).any():
         raise ValueError(
-            f"The table {what!r} has log-probs that are not finite: pair "
-            f"{some(rows.index[bad])}."
+            f"The table {what!r} has log-probs that are not finite: pair {some(rows.index[bad])}."
         )
     return rows
 

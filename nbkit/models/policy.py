@@ -172,8 +172,10 @@ class Policy:
 
     def __repr__(self):
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
-        adapter = "" if not self.has_adapter else (
-            ", adapter on" if self.adapter_enabled else ", adapter off"
+        adapter = (
+            ""
+            if not self.has_adapter
+            else (", adapter on" if self.adapter_enabled else ", adapter off")
         )
         dtype = str(self.dtype).removeprefix("torch.")
         size = f"{millions:.3g}M parameters"

@@ -75,8 +75,9 @@ def recognise(core: dict[str, list], names: list[str], given: Mapping) -> Layout
     """
     if "chosen" not in core or "rejected" not in core:
         raise _unknown(core, names, given)
-    majority = {name: _majority(core[name]) for name in ("prompt", "chosen", "rejected")
-                if name in core}
+    majority = {
+        name: _majority(core[name]) for name in ("prompt", "chosen", "rejected") if name in core
+    }
     if majority["chosen"] != majority["rejected"]:
         raise _unknown(core, names, given)
     if majority.get("prompt") == "transcript":  # one that ends where the answer begins

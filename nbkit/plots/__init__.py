@@ -1,5 +1,7 @@
 """Pictures. Tidy data in, `ax` in and out, never `plt.show()`.
 
+Files::
+
     figures.py      margins, training_trace, win_rates: drawn on a matplotlib Axes
     learning.py     learning_order: the margins of all pairs while training
     experiments.py  comparison, share_curve: experiments over several seeds

@@ -180,8 +180,14 @@ def _budget_legend(ax) -> None:
                markerfacecolor="white" if budget == "updates" else GREY)
         for budget, marker in BUDGETS.items()
     ]  # fmt: skip
-    ax.legend(handles=handles, loc="lower right", ncols=2, facecolor="inherit", framealpha=1,
-              edgecolor="none")  # hides the guide behind it
+    ax.legend(
+        handles=handles,
+        loc="lower right",
+        ncols=2,
+        facecolor="inherit",
+        framealpha=1,
+        edgecolor="none",
+    )  # hides the guide behind it
 
 
 def _seeds(means) -> str:

@@ -58,8 +58,9 @@ def token_view(policy_tokens, reference_tokens, pair_id, *, limit=None) -> HTML:
         boxes = "".join(_ratio_box(token, limit) for token in part.itertuples())
         total = f"{part['log_ratio'].sum():+.2f} nats over {len(part)} tokens"
         rows.append(f"<p><b>{side}</b>: summed log-ratio {total}<br>{boxes}</p>")
-    return HTML(f"<div><p>pair <b>{escape(str(pair_id))}</b></p>{''.join(rows)}"
-                f"{_ratio_legend(limit)}</div>")
+    return HTML(
+        f"<div><p>pair <b>{escape(str(pair_id))}</b></p>{''.join(rows)}{_ratio_legend(limit)}</div>"
+    )
 
 
 def mask_view(tokens: Sequence[str], prompt_length: int, scored, *, special=()) -> HTML:
@@ -109,17 +110,22 @@ def _join(policy_tokens, reference_tokens, pair_id) -> pd.DataFrame:
     sides = []
     for name, frame in (("policy_tokens", policy_tokens), ("reference_tokens", reference_tokens)):
         if not isinstance(frame, pd.DataFrame):
-            raise TypeError(f"{name} is a {type(frame).__name__}; expected a DataFrame with "
-                            f"columns {TOKEN_COLUMNS}.")
+            raise TypeError(
+                f"{name} is a {type(frame).__name__}; expected a DataFrame with "
+                f"columns {TOKEN_COLUMNS}."
+            )
         missing = [column for column in TOKEN_COLUMNS if column not in frame.columns]
         if missing:
-            raise ValueError(f"{name} has no columns {missing}. Came: {list(frame.columns)}; "
-                             f"expected {TOKEN_COLUMNS}, as token_logprobs returns them.")
+            raise ValueError(
+                f"{name} has no columns {missing}. Came: {list(frame.columns)}; "
+                f"expected {TOKEN_COLUMNS}, as token_logprobs returns them."
+            )
         mine = frame.loc[frame["id"] == pair_id, TOKEN_COLUMNS[1:]]
         if mine.empty:
             known = list(frame["id"].unique()[:3])
-            raise ValueError(f"{name} has no pair {pair_id!r}; it has {frame['id'].nunique()} "
-                             f"pairs: {known} ...")
+            raise ValueError(
+                f"{name} has no pair {pair_id!r}; it has {frame['id'].nunique()} pairs: {known} ..."
+            )
         sides.append(mine.sort_values(["side", "position"]).reset_index(drop=True))
     policy, reference = sides
     if not policy[["side", "position", "token"]].equals(reference[["side", "position", "token"]]):
@@ -136,8 +142,10 @@ def _join(policy_tokens, reference_tokens, pair_id) -> pd.DataFrame:
 
 
 def _ratio_box(token, limit: float) -> str:
-    says = (f"position {token.position}: policy {token.policy:.3f}, reference "
-            f"{token.reference:.3f}, log-ratio {token.log_ratio:+.3f} nats")
+    says = (
+        f"position {token.position}: policy {token.policy:.3f}, reference "
+        f"{token.reference:.3f}, log-ratio {token.log_ratio:+.3f} nats"
+    )
     return _box(token.token, _ratio_color(token.log_ratio, limit), says)
 
 
@@ -152,15 +160,20 @@ def _ratio_color(log_ratio: float, limit: float) -> str:
 
 def _ratio_legend(limit: float) -> str:
     less, equal, more = (f"rgb{color}" for color in (LESS, EQUAL, MORE))
-    bar = ("display:inline-block;width:160px;height:0.9em;vertical-align:middle;"
-           f"background:linear-gradient(to right,{less},{equal},{more});")
-    return (f"<p>less likely than under the reference &minus;{limit:.2f} "
-            f'<span style="{bar}"></span> +{limit:.2f} nats more likely</p>')
+    bar = (
+        "display:inline-block;width:160px;height:0.9em;vertical-align:middle;"
+        f"background:linear-gradient(to right,{less},{equal},{more});"
+    )
+    return (
+        f"<p>less likely than under the reference &minus;{limit:.2f} "
+        f'<span style="{bar}"></span> +{limit:.2f} nats more likely</p>'
+    )
 
 
 def _mask_legend() -> str:
-    parts = "".join(_box(part, style + "border:2px solid transparent;", part)
-                    for part, style in PARTS.items())
+    parts = "".join(
+        _box(part, style + "border:2px solid transparent;", part) for part, style in PARTS.items()
+    )
     plain = "background:#fff;color:#222;"
     scored = _box("scored", plain + SCORED, "scored")
     return parts + scored + _box("not scored", plain + NOT_SCORED, "not scored").replace("␣", " ")
@@ -175,8 +188,10 @@ def _visible(token: str) -> str:
     if token == "":
         return "∅"
     shown = [
-        VISIBLE[char] if char in VISIBLE
-        else char if char.isprintable()
+        VISIBLE[char]
+        if char in VISIBLE
+        else char
+        if char.isprintable()
         else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in token
     ]

@@ -1,5 +1,7 @@
 """Scores of pairs. Each returns a pandas Series named after the method and indexed by pair id.
 
+Files::
+
     margins.py      margins and losses, from log-prob tables
     difficulty.py   learned step and data map, from a training trace; perplexity, length
     potential.py    alignment potential and BeeS, from an explicit and an implicit margin

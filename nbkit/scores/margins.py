@@ -123,14 +123,19 @@ def common_pairs(
         TypeError: what is no score.
         ValueError: ids twice; an infinite margin; no pair in both.
     """
-    names = [str(score.name or word) if isinstance(score, pd.Series) else None
-             for score, word in ((first, "The first margin"), (second, "The second margin"))]
-    first, second = (_finite(as_numbers(score, name), name)
-                     for score, name in zip((first, second), names))
+    names = [
+        str(score.name or word) if isinstance(score, pd.Series) else None
+        for score, word in ((first, "The first margin"), (second, "The second margin"))
+    ]
+    first, second = (
+        _finite(as_numbers(score, name), name) for score, name in zip((first, second), names)
+    )
     if first.index.equals(second.index):
         return first, second, LeftOut()
-    alone = [(name, score.index.difference(other.index, sort=False))
-             for name, score, other in ((names[0], first, second), (names[1], second, first))]
+    alone = [
+        (name, score.index.difference(other.index, sort=False))
+        for name, score, other in ((names[0], first, second), (names[1], second, first))
+    ]
     left_out = LeftOut({id_: f"only in {name}" for name, ids in alone for id_ in ids})
     common = first.index[second.index.get_indexer(first.index) >= 0]
     if common.empty:

@@ -1,5 +1,7 @@
 """Training on TRL: `train_dpo`, `train_reward_model`.
 
+Files::
+
     dpo.py          policies, on preference pairs
     reward.py       reward models, on preference pairs
     trainers.py     TRL's trainers, fed with nbkit's tokens and log-probs: the only import of trl

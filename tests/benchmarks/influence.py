@@ -138,7 +138,9 @@ def with_nbkit(setting, method):
     given = setting.policy, setting.pairs, setting.direction
     if method in setting.steps:
         known = setting.at_theta if method == "forward" else None
-        work = functools.partial(differences.finite_difference, *given, setting.steps[method], known)
+        work = functools.partial(
+            differences.finite_difference, *given, setting.steps[method], known
+        )
     else:
         ways = dict(ghost=ghost.ghost, jvp=jvp.forward_mode, loop=loop.pair_by_pair)
         work = functools.partial(ways[method], *given)

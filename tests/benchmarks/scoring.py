@@ -56,9 +56,7 @@ def long_prompts(folder: Path, n: int):
     rows = []
     for i in range(n):
         turns = [
-            turn(role, 40, 120)
-            for _ in range(draw.randint(2, 4))
-            for role in ("user", "assistant")
+            turn(role, 40, 120) for _ in range(draw.randint(2, 4)) for role in ("user", "assistant")
         ]
         rows.append(
             dict(id=str(i), prompt=[*turns, turn("user", 10, 60)],

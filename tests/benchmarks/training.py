@@ -78,9 +78,7 @@ def compare(size, n, repeats):
         )  # fmt: skip
 
     losses = bare_loop(policy, pairs, reference, settings)
-    gap = max(
-        abs(a - b) for a, b in zip(losses, train(log_every=1).history.loss, strict=True)
-    )
+    gap = max(abs(a - b) for a, b in zip(losses, train(log_every=1).history.loss, strict=True))
     seconds = [
         (timed(train)[1], timed(lambda: bare_loop(policy, pairs, reference, settings))[1])
         for _ in range(repeats)

@@ -1,5 +1,7 @@
 """Checks of what learners write: `check_x(my_function)` says passed, not attempted, or a hint.
 
+Files::
+
     checking.py   how a function is run on fresh cases and a usual mistake is recognised
     tour.py       notebook 00: selecting the easiest half, win rate
     logprobs.py   notebook 01: response mask, log-prob of a response, implicit margin

@@ -105,10 +105,13 @@ def check(exercise: Exercise, learner: Callable, seed: int | None = None) -> Res
     answer, expected, _ = wrong[0]
     share = f"Wrong in {len(wrong)} of {len(cases)} cases."
     if np.shape(answer) != np.shape(expected):
-        return failed(f"{share} In the first, your answer has shape {list(np.shape(answer))}; "
-                      f"expected {list(np.shape(expected))}.")
-    return failed(f"{share} In the first, your answer is {_short(answer)}; "
-                  f"expected {_short(expected)}.")
+        return failed(
+            f"{share} In the first, your answer has shape {list(np.shape(answer))}; "
+            f"expected {list(np.shape(expected))}."
+        )
+    return failed(
+        f"{share} In the first, your answer is {_short(answer)}; expected {_short(expected)}."
+    )
 
 
 def same(answer, expected) -> bool:
@@ -182,8 +185,10 @@ def mask(what: str) -> Callable:
     def read(answer) -> np.ndarray:
         value = vector(what)(answer)
         if not np.isin(value, (0, 1)).all():
-            raise WrongKind(f"Your function returned other values than True and False "
-                            f"({_short(value)}); expected {what}.")
+            raise WrongKind(
+                f"Your function returned other values than True and False "
+                f"({_short(value)}); expected {what}."
+            )
         return value.astype(bool)
 
     return read

@@ -54,19 +54,27 @@ def _scores(rng, scored, missing):
 
 def _read_ids(answer):
     if isinstance(answer, (set, frozenset)):
-        raise WrongKind("Your function returned a set, which has no order; expected a list of ids, "
-                        "the easiest first.")
+        raise WrongKind(
+            "Your function returned a set, which has no order; expected a list of ids, "
+            "the easiest first."
+        )
     if isinstance(answer, pd.Series) and answer.dtype.kind in "fb":
         what = "a mask" if answer.dtype.kind == "b" else "scores"
-        raise WrongKind(f"Your function returned {what}; expected the ids, which are the index of "
-                        "the scores that you keep (.index).")
+        raise WrongKind(
+            f"Your function returned {what}; expected the ids, which are the index of "
+            "the scores that you keep (.index)."
+        )
     if not isinstance(answer, (list, tuple, pd.Index, pd.Series, np.ndarray)):
-        raise WrongKind(f"Your function returned a {type(answer).__name__}; expected a list of "
-                        "ids, the easiest first.")
+        raise WrongKind(
+            f"Your function returned a {type(answer).__name__}; expected a list of "
+            "ids, the easiest first."
+        )
     if not all(isinstance(pair_id, str) for pair_id in answer):
         other = next(pair_id for pair_id in answer if not isinstance(pair_id, str))
-        raise WrongKind(f"Your function returned {other!r:.40} among the ids; expected only ids, "
-                        "which are the index of the scores.")
+        raise WrongKind(
+            f"Your function returned {other!r:.40} among the ids; expected only ids, "
+            "which are the index of the scores."
+        )
     return list(answer)
 
 

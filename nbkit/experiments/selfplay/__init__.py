@@ -1,5 +1,7 @@
 """Self-play: a policy makes its own preference pairs, and a selection decides which to learn from.
 
+Files::
+
     steps.py   the steps of a round as plain functions: answer, best_and_worst, evolve, ...
     loop.py    `self_play`: rounds of them, kept on disk, resumed after an interruption
     plays.py   `compare_plays`: several self-plays, judged after each round, as one tidy table
