@@ -20,6 +20,11 @@ logger = getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = tomllib.loads((ROOT / "nbkit/course/lessons/course.toml").read_text("utf-8"))["chapter"]
 
+REWORDED = [  # what the converter of formulas does not know, or sets too close
+    (r"\\[bB]ig(?=\\)", ""),  # \big\langle
+    (r"\\(log|ln)(?![a-z]|\s*[_^])", r"\\\1\\,"),
+]
+
 
 def cards() -> str:
     """A card for each chapter that has a picture; it leads to the rendered notebook."""
@@ -39,8 +44,10 @@ def cards() -> str:
 
 def draw_formula(translator, node) -> None:
     """Formulas become MathML, which browsers draw without a script from elsewhere."""
-    tex = re.sub(r"\\[bB]ig(?=\\)", "", node.astext())  # the converter has no \\big\\langle
-    drawn = convert(tex, "block" if node.tagname == "math_block" else "inline")
+    tex = node.astext()
+    for pattern, better in REWORDED:
+        tex = re.sub(pattern, better, tex)
+    drawn = convert(tex, display="block" if node.tagname == "math_block" else "inline")
     if "\\" in drawn:
         logger.warning("latex2mathml does not know a command in %s: write it otherwise", tex)
     translator.body.append(drawn)
