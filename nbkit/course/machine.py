@@ -52,7 +52,7 @@ class Readiness:
 
     @property
     def summary(self) -> str:
-        """The check in one line, with the first failure and its remedy, or the notes' names."""
+        """The check in one line: the first failure with its remedy, or the names of the notes."""
         failed = [line for line in self.lines if line.status == "FAIL"]
         noted = [line.what for line in self.lines if line.status == "NOTE"]
         if failed:

@@ -20,15 +20,14 @@ _MISSING = object()
 class Profile:
     """Sizes and names for one way of running the course.
 
-    Attributes:
-        name: "quick", "full" or "gpu".
-        policy: what `nb.load_policy` takes.
-        data: "world" for `nbkit.world`, or what `nb.load_pairs` takes.
-        pairs: number of preference pairs to work on.
-        prompts: number of prompts to sample at when a win rate is measured.
-        seeds: seeds to repeat a training with.
-        workers: processes that train at once (see `nbkit.at_once`).
-        note: a sentence to print beside a result; empty where none is needed.
+    name     "quick", "full" or "gpu"
+    policy   what `nb.load_policy` takes
+    data     "world" for `nbkit.world`, or what `nb.load_pairs` takes
+    pairs    number of preference pairs to work on
+    prompts  number of prompts to sample at when a win rate is measured
+    seeds    seeds to repeat a training with
+    workers  processes that train at once (see `nbkit.at_once`)
+    note     a sentence to print beside a result; empty where none is needed
     """
 
     name: str

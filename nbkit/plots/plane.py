@@ -16,7 +16,7 @@ IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs li
 def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
     """Both margins of every pair, and the line above which pairs are kept.
 
-    Alignment potential `z(explicit) - weight * z(|implicit|)` is the same along lines of
+    Alignment potential M_AP = z(explicit) - weight * z(|implicit|) is the same along lines of
     slope `weight`: with weight 0 they lie level and the explicit margin alone decides; the larger
     the weight, the steeper they stand, and the more the implicit margin decides.
 
@@ -36,7 +36,7 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
     Returns
     -------
     matplotlib Axes
-        x: `z(|implicit|)`, y: `z(explicit)`, in standard deviations. The most extreme values of
+        x: z(|implicit|), y: z(explicit), in standard deviations. The most extreme values of
         either lie outside; the label of the x axis says how many pairs.
     """
     potential = known_scores(alignment_potential(explicit, implicit, weight))

@@ -8,7 +8,7 @@ from nbkit.world.grades import CORRECT, grade
 
 @dataclass(frozen=True)
 class Judge:
-    """What a judge pays for each part of a response; as it comes, that is the true reward::
+    """What a judge pays for each part of a response; as it comes, that is the true reward.
 
         kind_only = world.Judge(correct=0)             # does not know the facts
         by_length = world.Judge(0, 0, 0, per_word=1)   # counts words and knows nothing else

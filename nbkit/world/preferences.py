@@ -27,13 +27,10 @@ def pairs(
 ):
     """`n` preference pairs, as a Dataset. The same arguments give the same rows anywhere.
 
-    Args:
-        n: how many.
-        seed: of the draw.
-        part: "train" or "validation"; their facts are disjoint, and both from those of "test".
-        noise: standard deviation of the judge's error (reward units). 0 gives no wrong label; the
-            default flips about 13%.
-        rungs: six weights, the share of prompts from each rung; None is uniform.
+    part: "train" or "validation"; their facts are disjoint, and both from those of "test".
+    noise: standard deviation of the judge's error (reward units). 0 gives no wrong label; the
+        default flips about 13%.
+    rungs: six weights, the share of prompts from each rung; None is uniform.
 
     Columns: id, prompt, chosen, rejected (str); chosen_score >= rejected_score, the judge's.
     The truth: rung (1 head .. 6 tail), fact, answer, chosen_writer, rejected_writer,

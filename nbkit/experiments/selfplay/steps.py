@@ -42,7 +42,7 @@ def answer(
     """Sample `k` responses to each prompt and judge them.
 
     Args:
-        prompts: as for `nbkit.sample`; a DataFrame may bring the column `id`.
+        prompts: as for `nbkit.sample`; a DataFrame may bring `id`s.
 
     Returns:
         Tidy DataFrame `prompt_id, prompt, response, reward`, k rows a prompt.
