@@ -228,12 +228,12 @@ def test_an_interrupted_run_keeps_what_was_finished_and_resumes(tmp_path, pairs,
 
 RUN = """
 import sys, test_cache, time, tiny
-from nbkit import logprobs
-logprobs.SECONDS_BETWEEN_PARTS = 0.0
+from nbkit.logprobs import table
+table.SECONDS_BETWEEN_PARTS = 0.0
 policy = test_cache.lora()
 slow = float(sys.argv[2])
 policy.causal_lm.model.layers[0].register_forward_pre_hook(lambda *call: time.sleep(slow))
-logprobs.response_logprobs(policy, tiny.text_pairs(10), cache=sys.argv[1], budget=1, progress=False)
+table.response_logprobs(policy, tiny.text_pairs(10), cache=sys.argv[1], budget=1, progress=False)
 """
 
 

@@ -129,7 +129,7 @@ def test_the_shipped_models_load(size):
 
 HUB_SCRIPT = """
 import sys, torch
-from nbkit.models import load_policy
+from nbkit.models.policy import load_policy
 for revision in sys.argv[1:]:
     policy = load_policy("some/model", revision=None if revision == "none" else revision)
     weight = policy.causal_lm.get_input_embeddings().weight

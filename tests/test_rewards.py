@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 import nbkit as nb
-from nbkit import world
+from nbkit import judges, world
 from nbkit.left_out import LeftOut
 from nbkit.train.reward import _classifier
 
@@ -76,7 +76,7 @@ def test_conversations_go_through_the_chat_template(tmp_path):
 def test_batches_do_not_change_a_score(monkeypatch):
     judge, pairs = reward_model(), tiny.text_pairs()
     together = nb.reward_scores(judge, pairs, **QUIET)
-    monkeypatch.setitem(nb.rewards.BUDGET, "cpu", 1)
+    monkeypatch.setitem(judges.BUDGET, "cpu", 1)
     pd.testing.assert_frame_equal(nb.reward_scores(judge, pairs, **QUIET), together, atol=1e-5)
 
 

@@ -16,10 +16,11 @@ from transformers import SchedulerType
 
 import nbkit as nb
 from nbkit import world
-from nbkit.cache import files as cache
+from nbkit.cache import hashes
 from nbkit.cache.hashes import hash_content, with_defaults
 from nbkit.experiments import selfplay
 from nbkit.experiments.crossfit import cross_fitted_losses
+from nbkit.logprobs import store
 
 TRAIN = dict(beta=0.5, learning_rate=1e-3, batch_size=8, max_steps=2, progress=False)
 HOW = dict(max_new_tokens=8)
@@ -146,9 +147,9 @@ def test_settings_in_effect_are_those_given_and_the_defaults():
 
 @pytest.mark.parametrize("library", ["trl", "transformers", "torch"])
 def test_another_version_is_another_result(tell, monkeypatch, library):
-    before, real = tell(1), cache.metadata.version
+    before, real = tell(1), hashes.metadata.version
     monkeypatch.setattr(
-        cache.metadata, "version", lambda name: "9.9" if name == library else real(name)
+        hashes.metadata, "version", lambda name: "9.9" if name == library else real(name)
     )
     assert tell(1) != before
 
@@ -205,7 +206,7 @@ def test_after_another_version_nothing_old_comes_back(policy, pairs, tmp_path, m
 def test_numbers_of_another_engine_are_not_mixed_in(policy, pairs, tmp_path, monkeypatch):
     score = partial(nb.response_logprobs, policy, pairs, cache=tmp_path, progress=False)
     score()
-    monkeypatch.setattr(cache, "SCORING", cache.SCORING + 1)
+    monkeypatch.setattr(store, "SCORING", store.SCORING + 1)
     score()
     assert len(list(tmp_path.iterdir())) == 2
 

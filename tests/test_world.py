@@ -337,7 +337,7 @@ def mean_nll(model, ids, weight) -> float:
 
 
 def test_importing_the_world_does_not_import_torch():
-    code = "import sys; import nbkit.world.pairs; sys.exit('transformers' in sys.modules)"
+    code = "import sys; import nbkit.world.preferences; sys.exit('transformers' in sys.modules)"
     probe = "import nbkit, sys; sys.exit('transformers' in sys.modules)"
     if subprocess.run([sys.executable, "-c", probe], check=False).returncode:
         pytest.skip("nbkit itself imports transformers")
