@@ -80,7 +80,7 @@ python_maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
 napoleon_use_param = False  # so that `epochs, batch_size: ...` stays one line
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # and `low, high: ...` too
 
 # A type of nbkit in a signature must be on a page. Other libraries' would need their inventories.
 nitpicky = True
