@@ -16,6 +16,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def hash_pairs(policy: Policy, pairs: Dataset) -> dict[str, str]:
     return {pair.id: hash_pair(pair) for pair in tokenize_pairs(policy.tokenizer, pairs)}
 
 
-def hash_content(policy: Policy, *parts) -> str:
+def hash_content(policy: Policy, *parts: Any) -> str:
     """Hash of all that decides a result: the versions of what computes it; policies and models by
     their weights, pairs by their ids and their tokens under `policy`, tables and arrays by all
     their values, functions by their names, plain values as they are.
@@ -94,7 +95,7 @@ def with_defaults(function: Callable, given: Mapping) -> dict:
     return {**defaults, **given}
 
 
-def _told(policy: Policy, part) -> str:
+def _told(policy: Policy, part: Any) -> str:
     """A text that is the same in every process, and another for other content."""
     if isinstance(part, np.generic):
         part = part.item()  # NumPy's 3 is 3
@@ -146,7 +147,7 @@ def _told_table(policy, part) -> str:
 def _told_array(policy, part) -> str:
     if part.dtype.hasobject:
         return f"{_kind(part)}({part.shape}, {_told(policy, part.ravel().tolist())})"
-    digest = hashlib.sha256(np.ascontiguousarray(part))
+    digest = hashlib.sha256(np.ascontiguousarray(part).data)
     return f"{_kind(part)}({part.shape}, {part.dtype.str}, {digest.hexdigest()})"
 
 
@@ -169,7 +170,8 @@ def _told_name(policy, part) -> str:
 
 
 def _told_model(policy, part) -> str:
-    settings = _settings(part.config.to_dict()) if hasattr(part, "config") else []
+    config = getattr(part, "config", None)
+    settings = _settings(config.to_dict()) if config is not None else []
     _add_weights(digest := hashlib.sha256(), part)
     return f"{_kind(part)}({_told(policy, settings)}, {digest.hexdigest()})"
 
@@ -205,7 +207,7 @@ TOLD = [
 ]
 
 
-def _add_weights(digest, model: torch.nn.Module) -> None:
+def _add_weights(digest: hashlib._Hash, model: torch.nn.Module) -> None:
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(_raw(tensor))
@@ -215,7 +217,7 @@ def _raw(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor."""
     with torch.no_grad():
         raw = tensor.detach().contiguous().flatten().view(torch.uint8).cpu()
-    return memoryview(raw.numpy())
+    return raw.numpy().data
 
 
 def _settings(config: dict) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from nbkit.left_out import LeftOut
-from nbkit.select import as_scores
+from nbkit.select.series import as_scores
 
 PALETTE = sns.color_palette("colorblind").as_hex()
 # Chosen is always blue and rejected always orange.

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from nbkit.inputs import as_number, as_pairs
 from nbkit.scores.same_pairs import SIDES, aligned, as_finite, check_table
-from nbkit.select import as_numbers
+from nbkit.select.series import as_numbers
 
 
 def log_ratios(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame) -> pd.DataFrame:

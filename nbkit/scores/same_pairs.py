@@ -12,7 +12,7 @@ import pandas as pd
 
 from nbkit.left_out import LeftOut, some
 from nbkit.pair_ids import check_each_once
-from nbkit.select import as_numbers
+from nbkit.select.series import as_numbers
 
 SIDES = ("chosen", "rejected")
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pandas as pd
 
 from nbkit.scores.margins import dpo_loss, implicit_margin
-from nbkit.select import as_scores, middle
+from nbkit.select.ranked import middle
+from nbkit.select.series import as_scores
 
 
 def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
