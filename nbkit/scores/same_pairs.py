@@ -99,8 +99,8 @@ def common_pairs(
 
 
 def as_finite(values: pd.Series, what: str | None) -> pd.Series:
-    """Floats by pair id, each once, as of `nbkit.select.as_numbers`; ValueError if one is infinite,
-    while NaN passes."""
+    """Floats by pair id, each once (`nbkit.select.series.as_numbers`); ValueError if one is
+    infinite, while NaN passes."""
     values = as_numbers(values, what)
     if (infinite := values.index[np.isinf(values)]).size:
         raise ValueError(
