@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,7 +88,7 @@ class Estimate:
     __repr__ = __str__
 
 
-def mean_interval(values, confidence: float = 0.95) -> Estimate:
+def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Mean of the values and its percentile-bootstrap interval. One value has no interval (its
     ends are NaN); NaN among the values makes all three NaN, with a warning.
 
@@ -115,7 +116,7 @@ def mean_interval(values, confidence: float = 0.95) -> Estimate:
     return Estimate(value, low, high, len(values), "values", confidence)
 
 
-def seed_interval(values, confidence: float = 0.95) -> Estimate:
+def seed_interval(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Mean over repeated runs (training seeds) and its Student-t interval. Unlike a bootstrap it
     is honest for a handful of runs; one run has no interval. Errors as of `mean_interval`.
 
@@ -144,7 +145,7 @@ def _over_runs(values: np.ndarray, confidence: float) -> Estimate:
     return Estimate(mean, low, high, n, "runs", confidence)
 
 
-def correlation_interval(correlations, confidence: float = 0.95) -> Estimate:
+def correlation_interval(correlations: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Mean of correlations, one from each data set or run, and its interval: `seed_interval` of
     Fisher's z, so that neither leaves -1 to 1. Perfect correlations count as .999999. Errors as of
     `mean_interval`, and for what lies outside -1 to 1.
@@ -246,7 +247,7 @@ def parabola_peak(curves: pd.DataFrame, confidence: float = 0.95) -> Estimate:
     value, n = float(_highest(places, heights.mean(axis=0)[None])[0]), len(heights)
     low = high = at_edge = float("nan")
 
-    def peaks(rows, axis):  # [resamples, runs]
+    def peaks(rows: np.ndarray, axis: int) -> np.ndarray:  # [resamples, runs]
         return _highest(places, heights[rows].mean(axis=1))
 
     if n > 1:
@@ -258,14 +259,14 @@ def parabola_peak(curves: pd.DataFrame, confidence: float = 0.95) -> Estimate:
     return Estimate(value, low, high, n, "runs", confidence, template, at_edge)
 
 
-def _bootstrap(sample, statistic, confidence: float):
+def _bootstrap(sample: np.ndarray, statistic: Callable, confidence: float) -> Any:
     return stats.bootstrap(
         (sample,), statistic, n_resamples=RESAMPLES, batch=BATCH, confidence_level=confidence,
         method="percentile", rng=np.random.default_rng(0),
     )  # fmt: skip
 
 
-def _highest(places, curves) -> np.ndarray:
+def _highest(places: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Place of the parabola's maximum within the range of `places`, for each row of `curves`."""
     a, b, _ = np.polyfit(places, curves.T, 2)
     low, high = places.min(), places.max()
@@ -275,13 +276,14 @@ def _highest(places, curves) -> np.ndarray:
     return np.where(opens_down, np.clip(vertex, low, high), better_end)
 
 
-def check_confidence(confidence) -> None:
+def check_confidence(confidence: Any) -> None:
     """Raise ValueError unless this is a number between 0 and 1."""
-    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0 < confidence < 1:
+    number = isinstance(confidence, Real) and not isinstance(confidence, bool)
+    if not number or not 0 < float(confidence) < 1:
         raise ValueError(f"confidence={confidence!r}; expected a number between 0 and 1.")
 
 
-def _numbers(values, what: str, least: int = 1) -> np.ndarray:
+def _numbers(values: Any, what: str, least: int = 1) -> np.ndarray:
     """A list of numbers as floats, at least so many; NaN is warned of."""
     if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
         raise TypeError(f"Expected a list of {what} (numbers), got {type(values).__name__}.")

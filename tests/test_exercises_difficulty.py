@@ -1,4 +1,4 @@
-"""Right and wrong solutions of the exercises of notebooks 03 and 04, for test_exercises.py."""
+"""Right and wrong solutions of the exercises of lessons 03 and 04, for test_exercises.py."""
 
 import math
 

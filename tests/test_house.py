@@ -62,8 +62,9 @@ ONLY_IN = {
     "matplotlib": "plots/",
 }
 NOT_IMPORTED = {"accelerate", "jupyterlab"}  # transformers' Trainer needs one, `nbkit lab` runs one
-UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-UNSAFE_CALLS = {"torch.load", "torch.save", "read_pickle", "to_pickle", "eval", "exec"}
+UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+PICKLING = {"torch.load", "torch.save", "joblib.load", "joblib.dump", "joblib.Memory"}
+UNSAFE_CALLS = {*PICKLING, "read_pickle", "to_pickle", "eval", "exec"}
 UNSAFE_ARGUMENTS = {"trust_remote_code": True, "allow_pickle": True, "weights_only": False}
 
 MACHINE_PATH = re.compile(r"/(?:root|work)/\w|/home/\w|/Users/\w|\b[A-Z]:\\+Users|/opt/\w")
@@ -169,6 +170,8 @@ def safety_problems(text: str) -> list[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found += [f"imports {name}" for name in sorted(PICKLING & whole)]
         else:
             names = []
         found += [f"imports {name}" for name in names if name.split(".")[0] in UNSAFE_MODULES]
@@ -199,7 +202,7 @@ def repository_files():
     while folders:
         for path in sorted(folders.pop().iterdir()):
             if path.is_dir():
-                hidden = path.name.startswith(".") and path.name != ".ci"
+                hidden = path.name.startswith(".") and path.name not in {".ci", ".github"}
                 made = path.name in {"__pycache__", "build", "dist"} or path.suffix == ".egg-info"
                 if not (hidden or made or (path / "pyvenv.cfg").exists()):
                     folders.append(path)
@@ -263,7 +266,7 @@ def test_no_machine_path_and_no_registry_host_in_the_repository():
 
 def test_the_reader_of_the_repository_sees_it():
     seen = {path.relative_to(ROOT).as_posix() for path in repository_files()}
-    assert {"README.md", ".ci/run", "nbkit/__init__.py", "nbkit/course/lessons/course.toml"} <= seen
+    assert {"README.md", ".ci/run", ".github/workflows/ci.yml", "nbkit/__init__.py", "nbkit/course/lessons/course.toml"} <= seen
     assert not any(".safetensors" in name for name in seen)
 
 
@@ -399,7 +402,9 @@ def test_undeclared_and_unused_distributions_are_found():
     "text",
     [
         "import pickle",
-        "from joblib import load",
+        "from joblib import Parallel, load",
+        "joblib.dump(1, 'x')",
+        "from torch import save",
         "torch.load('x')",
         "pd.read_pickle('x')",
         "frame.to_pickle('x')",
@@ -415,6 +420,7 @@ def test_unsafe_code_is_found(text):
 
 def test_safe_code_is_not():
     assert not safety_problems("model.eval()\nload('x', trust_remote_code=False)\nimport json")
+    assert not safety_problems("from joblib import Parallel, delayed\njson.load(file)")
 
 
 @pytest.mark.parametrize(

@@ -114,15 +114,26 @@ def test_workers_play_the_same(policy, table, tmp_path):
     pd.testing.assert_frame_equal(compare(policy, tmp_path, workers=2), table[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["judge", "select", "rewrite"])
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_what_workers_cannot_import_is_said_before_they_start(policy, tmp_path, name, wrapped):
-    def cell(*given):
-        pass
+def test_workers_play_with_functions_of_a_cell(policy, tmp_path):
+    """What one process has kept is what the workers find: they know a function by its name."""
 
-    plays = {("mine", 0): dict(prompts=ASKED, **{name: partial(cell, 1) if wrapped else cell})}
-    with pytest.raises(ValueError, match=f"Self-play .'mine', 0.: its {name} is defined in a"):
-        compare(policy, tmp_path, plays, workers=2)
+    def judge(prompt, said, longest=8):
+        return min(len(said), longest)
+
+    def select(pairs):
+        return list(pairs.index)
+
+    def rewrite(prompts, seed):
+        return [f"{prompt} " for prompt in prompts]
+
+    own = dict(prompts=ASKED[:6], rounds=1, rewrite=rewrite, select=select)
+    plays = {
+        ("mine", 0): {**own, "judge": judge},
+        ("part", 0): {**own, "judge": partial(judge, longest=5)},
+    }
+    workers = compare(policy, tmp_path, plays, workers=2)
+    here = compare(policy, tmp_path, plays)
+    pd.testing.assert_frame_equal(workers, here)
 
 
 @pytest.mark.parametrize(

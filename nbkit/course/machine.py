@@ -166,12 +166,12 @@ def _device() -> Line:
     if torch.backends.mps.is_available():
         return Line("device", "OK", "MPS (Apple GPU)")
     threads = torch.get_num_threads()
-    remedy = "fine for chapters 00-10; a GPU is for real models: NBKIT_PROFILE=gpu"
+    remedy = "fine for lessons 00-10; a GPU is for real models: NBKIT_PROFILE=gpu"
     return Line("device", "NOTE", f"CPU, {threads} threads", remedy)
 
 
 def _memory() -> Line:
-    """Chapters need up to about 2 GB; below 1.5 GB free even the first may be killed."""
+    """Lessons need up to about 2 GB; below 1.5 GB free even the first may be killed."""
     free = psutil.virtual_memory().available / GB
     found = f"{free:.1f} GB free"
     if free < 1.5:

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 import nbkit as nb
 from nbkit import world
-from nbkit.course.starting import CannotStart
+from nbkit.course.errors import CommandError
 
 HALVES = ("selected half", "random half")
 ANSWERS = dict(temperature=0.7, max_new_tokens=16)
@@ -30,13 +30,13 @@ def tour(figure: str | Path) -> None:
         figure: the PNG file to write. It is tried before the work.
 
     Raises:
-        CannotStart: the figure cannot be written there, or there is no such profile.
+        CommandError: the figure cannot be written there, or there is no such profile.
     """
     figure = writable(figure)
     try:
         p = nb.course.profile()
     except ValueError as error:
-        raise CannotStart(str(error)) from error
+        raise CommandError(str(error)) from error
     began = time.perf_counter()
     logging.disable_progress_bar()  # transformers' own; ours tell what they are about
     torch.set_num_threads(1)  # models this small lose more to a second thread than they gain
@@ -81,7 +81,7 @@ def tour(figure: str | Path) -> None:
 
 NEXT = """
 What to open next:
-  nbkit lab                              this tour as a notebook, with exercises, and the chapters
+  nbkit lab                              this tour as a notebook, with exercises, and the lessons
   notebooks/01_pairs_and_margins.ipynb   what a model thinks of a pair: log-probs by hand
   README.md, "With your own pairs"       the same calls on your pairs and your model"""
 
@@ -91,16 +91,16 @@ def writable(figure: str | Path) -> Path:
     figure = Path(figure).expanduser().absolute()
     elsewhere = "choose another place with --figure FILE.png"
     if figure.suffix.lower() != ".png":
-        raise CannotStart(f"the figure is a PNG picture, so {figure.name!r} should end in .png")
+        raise CommandError(f"the figure is a PNG picture, so {figure.name!r} should end in .png")
     if figure.is_dir():
-        raise CannotStart(f"{figure} is a folder; {elsewhere}")
+        raise CommandError(f"{figure} is a folder; {elsewhere}")
     try:
         with tempfile.TemporaryFile(dir=figure.parent):
             pass
         if figure.exists():
             figure.open("ab").close()
     except OSError as error:
-        raise CannotStart(f"cannot write {figure} ({error.strerror}); {elsewhere}") from error
+        raise CommandError(f"cannot write {figure} ({error.strerror}); {elsewhere}") from error
     return figure
 
 

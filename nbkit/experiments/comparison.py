@@ -84,7 +84,7 @@ def compare(
         cache: folder in which every finished run is kept by content, settings and versions; the
             same call after an interruption trains only what is missing. The judge's verdicts are
             not kept: another judge needs no new training.
-        workers: processes that train at once (see `nbkit.at_once`); on a GPU 1.
+        workers: processes that train at once (see `nbkit.at_once`).
         progress: show a bar over the runs.
         **training: for `nbkit.train_dpo`: beta, learning_rate, epochs, lora, ...
 

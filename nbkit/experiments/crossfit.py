@@ -72,7 +72,7 @@ def cross_fitted_losses(
             policy itself, as it is before training.
         cache: folder in which the losses of each finished model are kept by content. The same
             call after an interruption trains only the models that are missing.
-        workers: processes that train at once (see `nbkit.at_once`); on a GPU 1.
+        workers: processes that train at once (see `nbkit.at_once`).
         progress: show a bar over the models.
         **training: for `nbkit.train_dpo`: beta, learning_rate, epochs, lora, ...
 

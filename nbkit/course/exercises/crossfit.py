@@ -1,4 +1,4 @@
-"""Exercises of notebook 03: the leak of a split, and the validation loss."""
+"""Exercises of lesson 03: the leak of a split, and the validation loss."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 03: the learned step, and the Jaccard index by chance."""
+"""Exercises of lesson 03: the learned step, and the Jaccard index by chance."""
 
 from collections.abc import Callable
 

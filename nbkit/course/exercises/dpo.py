@@ -1,4 +1,4 @@
-"""Exercises of notebook 02: the DPO loss, its gradient weight, likelihood displacement."""
+"""Exercises of lesson 02: the DPO loss, its gradient weight, likelihood displacement."""
 
 from collections.abc import Callable
 

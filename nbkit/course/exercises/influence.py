@@ -1,4 +1,4 @@
-"""Exercises of notebook 07: the slope of a loss, derivatives of many losses along one direction,
+"""Exercises of lesson 07: the slope of a loss, derivatives of many losses along one direction,
 the influence of a pair whose label is flipped, and the linear datamodeling score."""
 
 from collections.abc import Callable

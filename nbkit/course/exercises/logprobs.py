@@ -1,4 +1,4 @@
-"""Exercises of notebook 01: which tokens are scored, a response's log-prob, the implicit margin."""
+"""Exercises of lesson 01: which tokens are scored, a response's log-prob, the implicit margin."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Exercises of notebook 05: Bradley-Terry loss, margin per token, contradictions."""
+"""Exercises of lesson 05: Bradley-Terry loss, margin per token, contradictions."""
 
 from collections.abc import Callable
 

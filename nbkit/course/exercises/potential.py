@@ -1,4 +1,4 @@
-"""Exercises of notebook 06: alignment potential, the weight at which two pairs tie, and the weight
+"""Exercises of lesson 06: alignment potential, the weight at which two pairs tie, and the weight
 that needs no sweep."""
 
 from collections.abc import Callable

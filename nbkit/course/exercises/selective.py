@@ -1,4 +1,4 @@
-"""Exercises of notebook 04: equal updates, the paired gain, the best share of pairs to keep."""
+"""Exercises of lesson 04: equal updates, the paired gain, the best share of pairs to keep."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Exercises of notebook 10: pairs from sampled answers, evolved prompts worth asking, and the round
+"""Exercises of lesson 10: pairs from sampled answers, evolved prompts worth asking, and the round
 in which the judge was hacked."""
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Exercises of notebook 00: selecting pairs by a score, and the win rate."""
+"""Exercises of lesson 00: selecting pairs by a score, and the win rate."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 08: the band of a truncated score, LossDiff, the overlap of two selections
+"""Exercises of lesson 08: the band of a truncated score, LossDiff, the overlap of two selections
 by chance, and the share of pairs that change sides."""
 
 from collections.abc import Callable

@@ -19,7 +19,6 @@ from IPython.display import Markdown
 
 import nbkit as nb
 from nbkit import world
-from nbkit.course import exercises
 
 p = nb.course.profile()
 size = p.pick(quick="small", full="medium")
@@ -233,7 +232,7 @@ def easiest_half(scores: pd.Series) -> list:
     ### END SOLUTION
 
 # %% tags=["check"]
-exercises.check_easiest(easiest_half)
+nb.course.exercises.check_easiest(easiest_half)
 
 # %% [markdown]
 # ### Exercise 2 · A win rate by hand (3 minutes, easy)
@@ -254,7 +253,7 @@ def my_win_rate(rewards: list, baseline_rewards: list) -> float:
     ### END SOLUTION
 
 # %% tags=["check"]
-exercises.check_win_rate(my_win_rate)
+nb.course.exercises.check_win_rate(my_win_rate)
 
 # %% [markdown]
 # ## In this chapter we saw

@@ -15,14 +15,12 @@ from nbkit.cache.files import as_folder, keep_table, try_folder
 from nbkit.cache.hashes import hash_content, with_defaults
 from nbkit.evaluate import wins
 from nbkit.experiments.comparison import SAMPLING
-from nbkit.experiments.jobs import check_workers, is_importable, run_jobs
+from nbkit.experiments.jobs import check_workers, run_jobs
 from nbkit.experiments.selfplay.loop import self_play
 from nbkit.inputs import as_policy, as_prompts
 from nbkit.judges import rewards
 from nbkit.models.policy import Policy
 from nbkit.sampling import sample
-
-FUNCTIONS = ("judge", "rewrite", "select")
 
 
 def compare_plays(
@@ -52,8 +50,7 @@ def compare_plays(
             test. The same call after an interruption plays and asks only what is missing.
         measures: name -> function of (prompt, response), averaged into a column of that name.
         test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, `sample`'s.
-        workers: processes that play at once (see `nbkit.at_once`). With several, judges and
-            functions of the self-plays must be importable: no lambdas, nothing from a notebook.
+        workers: processes that play at once (see `nbkit.at_once`).
         progress: show a bar over the self-plays.
         **common: arguments of `self_play` that all of them share.
 
@@ -66,15 +63,13 @@ def compare_plays(
         repetitions are taken out) and the measures.
 
     Raises:
-        ValueError: functions that workers cannot import; and what `self_play` refuses.
+        ValueError: what `self_play` refuses.
     """
     policy, prompts, folder = as_policy(policy), as_prompts(prompts), as_folder(folder, "folder")
     check_workers(policy, workers)
     how = {**SAMPLING, **(test_sampling or {})}
     _check(plays)
     told = {key: {"judge": judge, **common, **play} for key, play in plays.items()}
-    if workers > 1:
-        _check_importable(told)
     try_folder(folder, "folder")
     baseline, before = {}, {}
     for seed in dict.fromkeys(seed for _, seed in told):
@@ -148,18 +143,6 @@ def _check(plays) -> None:
             raise TypeError(
                 f"Self-play {key}: expected a dict of arguments of `self_play`, got {play!r:.60}."
             )
-
-
-def _check_importable(told) -> None:
-    for key, play in told.items():
-        for name in FUNCTIONS:
-            if not is_importable(play.get(name)):
-                raise ValueError(
-                    f"Self-play {key}: its {name} is defined in a notebook cell, a script or "
-                    "another function, and several workers cannot import it. Move it to a module "
-                    "(a .py file beside the notebook), take one of nbkit's (functools.partial "
-                    "gives it arguments), or use workers=1."
-                )
 
 
 def _file_name(text: str) -> str:

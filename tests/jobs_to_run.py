@@ -1,4 +1,4 @@
-"""What the workers of test_workers.py run: they import it, as they do a module of nbkit."""
+"""What the workers of test_jobs.py run: they import it, as they do a module of nbkit."""
 
 import os
 import signal
@@ -62,8 +62,12 @@ def be_particular():
     raise Particular("a fault", where="a job")
 
 
-def a_lambda():
-    return lambda: None
+def alone(folder):
+    """Fails if another job runs at the same time."""
+    (Path(folder) / "mine").touch(exist_ok=False)
+    time.sleep(0.1)
+    (Path(folder) / "mine").unlink()
+    return os.getpid()
 
 
 def bars():
@@ -83,6 +87,11 @@ def score(policy, pairs):
     return nb.response_logprobs(policy, pairs, progress=False)
 
 
+def device_in_company(folder, policy, me, other):
+    meet(folder, me, other)
+    return policy.device.index
+
+
 def train(policy, pairs, copy_model=True):
     return nb.train_dpo(
         policy, pairs, copy_model=copy_model, progress=False,
@@ -96,3 +105,12 @@ def train_in_place(policies, pairs):
 
 def frame(number):
     return pd.DataFrame({"x": [number]})
+
+
+def cross_fit(cache, workers=1):
+    """Four models, of some seconds."""
+    policy = nb.load_policy("world/small", device="cpu")
+    return nb.cross_fitted_losses(
+        policy, nb.world.pairs(48, seed=5), seeds=2, cache=cache, workers=workers, progress=False,
+        beta=0.5, learning_rate=1e-3, batch_size=4,
+    )  # fmt: skip
