@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -13,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from nbkit.left_out import some
+from nbkit.warning import warn
 
 RESAMPLES, BATCH = 2_000, 50  # of a bootstrap: how many, and how many of them in memory at once
 
@@ -294,7 +294,5 @@ def _numbers(values: Any, what: str, least: int = 1) -> np.ndarray:
         raise ValueError(f"The mean of no {what} is not defined: got an empty list.")
     values = np.asarray(values, float)
     if missing := int(np.isnan(values).sum()):
-        warnings.warn(
-            f"{missing} of {len(values)} {what} are NaN, and with them their mean.", stacklevel=3
-        )
+        warn(f"{missing} of {len(values)} {what} are NaN, and with them their mean.")
     return values

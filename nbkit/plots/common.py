@@ -12,6 +12,7 @@ from nbkit.left_out import LeftOut
 from nbkit.select.series import as_scores
 
 PALETTE = sns.color_palette("colorblind").as_hex()
+# Chosen is always blue and rejected always orange.
 COLORS = {"chosen": PALETTE[0], "rejected": PALETTE[1], "margin": PALETTE[2]}
 GREY = "0.45"  # seen on white and on black
 GUIDE = {"color": GREY, "linewidth": 1, "zorder": 0}
@@ -40,11 +41,11 @@ def score_name(scores) -> str:
 
 
 def known_scores(scores) -> pd.Series:
-    """The scores without NaN, which are warned of, on behalf of the caller's caller."""
+    """The scores without NaN, which are warned of."""
     scores = as_scores(scores)
     missing = scores.index[scores.isna()]
     reason = f"no {scores.name or 'score'} (NaN)"
-    LeftOut(dict.fromkeys(missing, reason)).warn(len(scores), stacklevel=3)
+    LeftOut(dict.fromkeys(missing, reason)).warn(len(scores))
     return scores.dropna()
 
 
@@ -74,6 +75,11 @@ def as_png(draw, panels: int = 1) -> bytes:
     """PNG of what `draw(axes)` draws on `panels` Axes side by side.
 
     The figure is unknown to pyplot: no backend shows it, and none has to be closed.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.plots.as_png(lambda axes: axes[0].plot([0, 1]))[1:4]
+        b'PNG'
     """
     figure = Figure(figsize=(5.5 * panels, 4), layout="constrained")
     draw(figure.subplots(1, panels, squeeze=False)[0])

@@ -27,19 +27,29 @@ LABELS = {
 def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
     """Selections side by side: mean over seeds with its 95% Student-t interval, one row each.
 
-    Parameters
-    ----------
-    results
-        Tidy DataFrame as `nbkit.compare` returns it: columns `selection, seed`, the metric, and
-        optionally `budget`: "examples" and "updates" get a marker each, and one together where
-        they are the same runs (full data). Selections stand from top to bottom in the order in
-        which they first appear; controls (`full`, `before`, names that begin with `random`) are
-        grey. A row named `before` also gets a dashed line at its mean. NaN is left out, with a
-        warning.
-    metric
-        Column to draw. Single seeds are faint dots; one seed alone has no interval.
-    xlabel
-        Name and unit of the metric.
+    Args:
+        results: tidy DataFrame as `nbkit.compare` returns it: columns `selection, seed`, the
+            metric, and optionally `budget`: "examples" and "updates" get a marker each, and one
+            together where they are the same runs (full data). Selections stand from top to bottom
+            in the order in which they first appear; controls (`full`, `before`, names that begin
+            with `random`) are grey. A row named `before` also gets a dashed line at its mean. NaN
+            is left out, with a warning.
+        metric: column to draw. Single seeds are faint dots; one seed alone has no interval.
+        xlabel: name and unit of the metric.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> results = pd.DataFrame(
+        ...     dict(selection=["easiest", "easiest", "full", "full"], seed=[0, 1, 0, 1],
+        ...          win_rate=[0.60, 0.64, 0.50, 0.52])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> ax = nb.plots.comparison(results, ax)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['easiest', 'full']
+        >>> plt.close()
     """
     if isinstance(results, pd.DataFrame) and "budget" not in results.columns:
         results = results.assign(budget="examples")
@@ -71,16 +81,26 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
 def share_curve(results, ax=None, *, metric="win_rate", hue=None, parabola=True):
     """A metric over the share of pairs kept: mean over seeds, in a band, its 95% t-interval.
 
-    Parameters
-    ----------
-    results
-        Tidy DataFrame with columns `share` (0 to 1), `seed`, the metric and, when given, `hue`.
-    hue
-        Column with a line for each of its values (such as the policy), in order of appearance.
-    parabola
-        Also draw, dotted, the least-squares parabola through the means (three shares or more),
-        and mark its vertex when it is a maximum inside the measured range. Its interval is a
-        matter of `nbkit.parabola_peak`.
+    Args:
+        results: tidy DataFrame with columns `share` (0 to 1), `seed`, the metric and, when given,
+            `hue`.
+        hue: column with a line for each of its values (such as the policy), in order of appearance.
+        parabola: also draw, dotted, the least-squares parabola through the means (three shares or
+            more), and mark its vertex when it is a maximum inside the measured range. Its interval
+            is a matter of `nbkit.parabola_peak`.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> results = pd.DataFrame(
+        ...     dict(share=[0.2, 0.5, 1.0] * 2, seed=[0] * 3 + [1] * 3,
+        ...          win_rate=[0.50, 0.60, 0.55, 0.52, 0.62, 0.53])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> nb.plots.share_curve(results, ax).get_xlabel()
+        'share of pairs kept'
+        >>> plt.close()
     """
     means = over_shares(results, ["share"] if hue is None else [hue, "share"], metric)
     _tell_missing(results, metric)
@@ -135,7 +155,7 @@ def over_seeds(results, by: list[str], metric: str) -> pd.DataFrame:
 def _tell_missing(results, metric: str) -> None:
     missing = results.index[results[metric].isna()]
     left_out = LeftOut({f"row {row}": f"no {metric} (NaN)" for row in missing})
-    left_out.warn(len(results), "rows", stacklevel=3)
+    left_out.warn(len(results), "rows")
 
 
 def _one_for_equal_budgets(means) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from nbkit.plots.common import GREY, current_axes, known_scores
-from nbkit.plots.kept import flags, scatter_kept
+from nbkit.plots.marked import flags, scatter_kept
 from nbkit.scores.potential import alignment_potential
 from nbkit.select.ranked import top
 
@@ -20,24 +20,29 @@ def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None)
     slope `weight`: with weight 0 they lie level and the explicit margin alone decides; the larger
     the weight, the steeper they stand, and the more the implicit margin decides.
 
-    Parameters
-    ----------
-    explicit, implicit
-        Series by pair id, as for `nbkit.scores.alignment_potential`. A pair without one of them
-        (NaN, or no row) is left out, with a warning.
-    weight
-        Price of the implicit margin, 0 or more.
-    share
-        Fraction of the pairs to keep (a float), or their number (an int), highest M_AP first.
-    marks
-        Boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the legend
-        tells their share among kept and dropped pairs.
+    Args:
+        explicit, implicit: Series by pair id, as for `nbkit.scores.alignment_potential`. A pair
+            without one of them (NaN, or no row) is left out, with a warning.
+        weight: price of the implicit margin, 0 or more.
+        share: share of the pairs to keep (a float), or their number (an int), highest M_AP first.
+        marks: boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the
+            legend tells their share among kept and dropped pairs.
 
-    Returns
-    -------
-    matplotlib Axes
-        x: z(|implicit|), y: z(explicit), in standard deviations. The most extreme values of
-        either lie outside; the label of the x axis says how many pairs.
+    Returns:
+        The Axes. x: z(|implicit|); y: z(explicit), in standard deviations. The most extreme values
+        of either lie outside; the label of the x axis says how many pairs.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> ax = plt.figure().add_subplot()
+        >>> ax = nb.plots.margin_plane(explicit, implicit, weight=1.0, share=0.5, ax=ax)
+        >>> [text.get_text() for text in ax.get_legend().get_texts()][:2]
+        ['dropped 50%: 2 pairs', 'kept 50%: 2 pairs']
+        >>> plt.close()
     """
     potential = known_scores(alignment_potential(explicit, implicit, weight))
     kept = top(potential, share)

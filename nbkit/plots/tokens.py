@@ -38,15 +38,21 @@ def token_view(policy_tokens, reference_tokens, pair_id, *, limit=None) -> HTML:
     log-ratio = log-prob under the policy minus log-prob under the reference (nats): green tokens
     became more likely, purple ones less. Pointing at a token shows its numbers.
 
-    Parameters
-    ----------
-    policy_tokens, reference_tokens
-        DataFrames as `nbkit.token_logprobs` returns them, with columns
-        `id, side, position, token, logp`, over the same tokens.
-    pair_id
-        Which pair to show.
-    limit
-        Log-ratio (nats) at which the colour is full; default: the largest of this pair.
+    Args:
+        policy_tokens, reference_tokens: DataFrames as `nbkit.token_logprobs` returns them, with
+            columns `id, side, position, token, logp`, over the same tokens.
+        pair_id: which pair to show.
+        limit: log-ratio (nats) at which the colour is full; default: the largest of this pair.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> reference = pd.DataFrame(
+        ...     dict(id="a", side=["chosen", "rejected"], position=0, token=["A", "B"], logp=-1.0)
+        ... )
+        >>> view = nb.plots.token_view(reference.assign(logp=[-0.5, -2.0]), reference, "a")
+        >>> "summed log-ratio +0.50 nats over 1 tokens" in view.data
+        True
     """
     tokens = _join(policy_tokens, reference_tokens, pair_id)
     if limit is None:
@@ -66,17 +72,18 @@ def token_view(policy_tokens, reference_tokens, pair_id, *, limit=None) -> HTML:
 def mask_view(tokens: Sequence[str], prompt_length: int, scored, *, special=()) -> HTML:
     """One row's tokens as boxes: special, prompt or response, and which ones are scored.
 
-    Parameters
-    ----------
-    tokens
-        The row's tokens as text, [length]: prompt first, then response.
-    prompt_length
-        How many of them are the prompt.
-    scored
-        Whether each token's log-prob is counted, [length]; or a mask over label positions,
-        [length - 1], whose entry t belongs to token t + 1 (the one that position t predicts).
-    special
-        Tokens to draw as special, e.g. `tokenizer.all_special_tokens`.
+    Args:
+        tokens: the row's tokens as text, [length]: prompt first, then response.
+        prompt_length: how many of them are the prompt.
+        scored: whether each token's log-prob is counted, [length]; or a mask over label positions,
+            [length - 1], whose entry t belongs to token t + 1 (the one that position t predicts).
+        special: tokens to draw as special, e.g. `tokenizer.all_special_tokens`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> view = nb.plots.mask_view(["A", "river", "?", "Nile"], 3, scored=[0, 0, 0, 1])
+        >>> "1 of 4 tokens are scored" in view.data
+        True
     """
     tokens, scored = list(tokens), [bool(value) for value in scored]
     if not tokens:

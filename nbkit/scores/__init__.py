@@ -5,7 +5,8 @@ Files::
     margins.py      margins and losses, from log-prob tables
     difficulty.py   learned step and data map, from a training trace; perplexity, length
     potential.py    alignment potential and BeeS, from an explicit and an implicit margin
-    influences.py   influence on a validation loss, truncated; LossDiff and IRM
+    influences.py   influence on a validation loss
+    truncation.py   influence truncated, and what stands in for it: LossDiff and IRM
     displacement.py CHES, from hidden states
 
 None of them trains a model: `nbkit.validation_loss`, the score that does, is an experiment.
