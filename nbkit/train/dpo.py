@@ -105,6 +105,7 @@ def train_dpo(
         max_steps: stop after so many optimizer steps.
         trace: Dataset of pairs to follow; they are scored before training, every `trace_every`
             steps and at the end.
+        trace_every: steps between rows of the trace.
         log_every: steps between rows of the history.
         checkpoints: folder for the run's state, saved every `checkpoint_every` steps and at the
             end. The same call (same weights, pairs and settings) after an interruption goes on
