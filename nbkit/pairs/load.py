@@ -164,7 +164,9 @@ def load_pairs(
 
 
 def _about_the_recipe(used: recipes.Recipe | None) -> str | None:
-    return used and (
+    if used is None:
+        return None
+    return (
         f"Read with recipe={used.name!r}: {used.says}. Name the recipe in load_pairs, and this "
         "warning ends."
     )
