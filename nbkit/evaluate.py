@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from nbkit.estimates import Estimate, check_confidence, mean_interval
 from nbkit.inputs import as_number, as_pairs, as_policy, as_prompts
-from nbkit.intervals import mean_interval
 from nbkit.judges import rewards
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
 from nbkit.sampling import sample
 from nbkit.scores.margins import dpo_loss, implicit_margin
-
-
-@dataclass(frozen=True)
-class WinRate:
-    """A win rate with its bootstrap interval.
-
-    Attributes:
-        value: share of prompts on which the policy's response has the higher reward; ties count
-            one half.
-        low, high: interval at `confidence`, over resampled prompts (the luck of the prompts and
-            of the sampling; not that of another training run).
-        confidence: e.g. 0.95.
-        table: one row a prompt: `prompt, response, baseline_response, reward, baseline_reward`.
-    """
-
-    value: float
-    low: float
-    high: float
-    confidence: float
-    table: pd.DataFrame = field(repr=False)
-
-    def __str__(self):
-        return (
-            f"win rate {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] "
-            f"over {len(self.table):,} prompts"
-        )
-
-    __repr__ = __str__
 
 
 def win_rate(
@@ -57,7 +29,7 @@ def win_rate(
     seed: int = 0,
     confidence: float = 0.95,
     progress: bool = True,
-) -> WinRate:
+) -> Estimate:
     """How often a policy's sampled response beats the baseline's, prompt by prompt.
 
     Args:
@@ -69,14 +41,17 @@ def win_rate(
         confidence: of the bootstrap interval (over prompts, percentile).
 
     Returns:
-        WinRate.
+        Estimate: share of prompts on which the policy's response has the higher reward; ties count
+        one half. The interval is over resampled prompts (the luck of the prompts and of the
+        sampling; not that of another training run). `.table` has one row a prompt: `prompt,
+        response, baseline_response, reward, baseline_reward`.
 
     Raises:
         ValueError: no prompts, a wrong number of baseline responses, what `nbkit.sample` refuses,
             or a reward that is no finite number.
     """
     policy, prompts = as_policy(policy), as_prompts(prompts)
-    confidence = as_number(confidence, "confidence", above=0, most=1)
+    check_confidence(confidence)
     if not callable(judge):
         raise TypeError(f"judge={judge!r:.60}; expected a function (prompt, response) -> reward.")
     if isinstance(baseline, Iterable) and not isinstance(baseline, (str, tuple)):
@@ -100,8 +75,9 @@ def win_rate(
             baseline_reward=rewards(judge, prompts, baseline),
         )
     )
-    value, low, high = mean_interval(wins(table.reward, table.baseline_reward), confidence)
-    return WinRate(value, low, high, confidence, table)
+    won = mean_interval(wins(table.reward, table.baseline_reward), confidence)
+    template = f"win rate {{:.3f}} over {len(table):,} prompts"
+    return replace(won, unit="prompts", template=template, table=table)
 
 
 def wins(rewards, baseline_rewards) -> np.ndarray:
@@ -132,7 +108,7 @@ def preference_accuracy(
     """
     policy, pairs = as_policy(policy), as_pairs(pairs)
     beta = as_number(beta, "beta", above=0)
-    confidence = as_number(confidence, "confidence", above=0, most=1)
+    check_confidence(confidence)
     if not isinstance(reference, pd.DataFrame):
         reference = as_policy(reference, "reference")
     logps = response_logprobs(policy, pairs)
@@ -146,7 +122,7 @@ def preference_accuracy(
         "margin": margin,
         "loss": dpo_loss(logps, reference, beta),
     }
-    intervals = {name: mean_interval(values, confidence) for name, values in rows.items()}
+    intervals = {name: [*mean_interval(values, confidence)] for name, values in rows.items()}
     table = pd.DataFrame.from_dict(intervals, orient="index", columns=["value", "low", "high"])
     table.attrs["left_out"] = logps.attrs["left_out"]
     return table

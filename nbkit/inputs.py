@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow
@@ -19,11 +20,16 @@ from datasets import Dataset, DatasetDict
 from nbkit.left_out import some
 from nbkit.models.policy import Policy
 from nbkit.pairs.load import load_pairs
-from nbkit.pairs.sources import TEXT_COLUMNS
+from nbkit.pairs.sources import TEXT_COLUMNS, Pairs
 from nbkit.pairs.tables import as_plain
 
+# A prompt is a text or a conversation; prompts are a list of them, a table with a `prompt` column,
+# or one prompt.
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
+Prompts: TypeAlias = Dataset | pd.DataFrame | Iterable[Prompt] | Prompt
 
-def as_policy(policy, what: str = "policy") -> Policy:
+
+def as_policy(policy: object, what: str = "policy") -> Policy:
     """A Policy, from one or from `(model, tokenizer)`.
 
     Raises:
@@ -41,7 +47,7 @@ def as_policy(policy, what: str = "policy") -> Policy:
     raise TypeError(f"{what}: expected a policy, got {_kind(policy)}. Make one with {remedy}.")
 
 
-def as_pairs(pairs, what: str = "pairs") -> Dataset:
+def as_pairs(pairs: Pairs, what: str = "pairs") -> Dataset:
     """Pairs as a Dataset with `id` (text, each once), `prompt, chosen, rejected`.
 
     A Dataset that has them is passed on as it is. All else that `nbkit.load_pairs` reads (a Dataset
@@ -66,23 +72,21 @@ def as_pairs(pairs, what: str = "pairs") -> Dataset:
             f"{what}: expected preference pairs, got {_kind(pairs)}. Give what `nb.load_pairs` "
             "returns, a Dataset, a DataFrame, a list of dicts, or the path of a file."
         )
-    if not isinstance(pairs, Dataset) or not _ready_made(pairs):
-        if hasattr(pairs, "__len__") and not len(pairs):
-            raise _no_rows(what)
-        pairs = load_pairs(pairs)
-    if not len(pairs):
+    if hasattr(pairs, "__len__") and not len(pairs):
         raise _no_rows(what)
-    counts = Counter(pairs["id"])
-    if len(counts) < len(pairs):
+    ready = isinstance(pairs, Dataset) and _ready_made(pairs)
+    loaded: Dataset = pairs if ready else load_pairs(pairs)
+    counts = Counter(loaded["id"])
+    if len(counts) < len(loaded):
         twice = [id_ for id_, count in counts.items() if count > 1]
         raise ValueError(
             f"{what}: {len(twice)} ids occur more than once ({some(twice)}), so the rows of a "
             "table could not be told apart. `nb.load_pairs` finds such pairs; give each its own id."
         )
-    return pairs
+    return loaded
 
 
-def as_ids(ids, known: Iterable[str] | None, what: str = "keep") -> list[str]:
+def as_ids(ids: Iterable[str], known: Iterable[str] | None, what: str = "keep") -> list[str]:
     """Ids of pairs as a list of text, each once and each among `known` (None: any).
 
     Raises:
@@ -117,7 +121,7 @@ def as_ids(ids, known: Iterable[str] | None, what: str = "keep") -> list[str]:
     return ids
 
 
-def as_prompts(prompts) -> list:
+def as_prompts(prompts: Prompts) -> list[Any]:
     """Prompts as a list of texts or of conversations (message lists), from such a list, from the
     `prompt` column of a Dataset or DataFrame, or from one prompt.
 
@@ -151,7 +155,7 @@ def as_prompts(prompts) -> list:
 
 
 def as_number(
-    value, name: str, *, above: float | None = None, least: float | None = None,
+    value: float, name: str, *, above: float | None = None, least: float | None = None,
     most: float | None = None,
 ) -> float:  # fmt: skip
     """A finite number in a range (`above` is excluded, `least` and `most` are not).
@@ -168,7 +172,7 @@ def as_number(
     return float(value)
 
 
-def as_count(value, name: str, *, least: int = 1) -> int:
+def as_count(value: int, name: str, *, least: int = 1) -> int:
     """A whole number of at least `least`; errors as of `as_number`."""
     expected = f"a whole number, {least} or more"
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -206,14 +210,14 @@ def _is_text(kind: pyarrow.DataType) -> bool:
     return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
 
 
-def _is_conversation(prompt) -> bool:
+def _is_conversation(prompt: object) -> bool:
     return (
         isinstance(prompt, (list, tuple)) and len(prompt) > 0
         and all(isinstance(turn, Mapping) and "role" in turn for turn in prompt)
     )  # fmt: skip
 
 
-def _range(above, least, most) -> str:
+def _range(above: float | None, least: float | None, most: float | None) -> str:
     if above is not None:
         low = f" above {above:g}"
     else:
@@ -227,7 +231,7 @@ def _no_rows(what: str) -> ValueError:
     return ValueError(f"There are no {what} to work on: got a data set of 0 rows.")
 
 
-def _kind(thing) -> str:
+def _kind(thing: object) -> str:
     if thing is None:
         return "None"
     if isinstance(thing, str):

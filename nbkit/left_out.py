@@ -4,38 +4,42 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
+from typing import Any, Self
 
 SHOWN = 3  # examples named in a message
 
 
-class LeftOut(dict):
+class LeftOut(dict[str, str]):
     """Pairs that were passed over: id -> the reason. It does not change once it is made, so that
     copies are free: pandas copies a table's `attrs` at every step."""
 
-    def __copy__(self):
+    def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return LeftOut, (dict(self),)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if len(self) <= SHOWN:
             return f"LeftOut({dict(self)!r})"
         return f"LeftOut({len(self)} pairs: {self.reasons()})"
 
     def reasons(self) -> str:
         """How many pairs for each kind of reason, with the first of each, in one line."""
-        kinds = {}
+        kinds: dict[str, list[str]] = {}
         for id_, reason in self.items():
             kinds.setdefault(re.sub(r"\d+", "#", reason), []).append(id_)
         told = [f"{len(ids)} such as {ids[0]!r}: {self[ids[0]]}" for ids in kinds.values()]
         more = f"; and {len(told) - SHOWN} other reasons" if len(told) > SHOWN else ""
         return "; ".join(told[:SHOWN]) + more
 
-    def warn(self, total: int, what: str = "pairs", where: str | None = None, stacklevel=2) -> None:
+    def warn(
+        self, total: int, what: str = "pairs", where: str | None = None, stacklevel: int = 2
+    ) -> None:
         """Say, once and in one form, how many of `total` are left out and why; nothing if none
         is. `where`: the place at which the caller's result lists them."""
         if self:
@@ -46,7 +50,7 @@ class LeftOut(dict):
             )
 
 
-def some(things, shown: int = SHOWN) -> str:
+def some(things: Iterable[object], shown: int = SHOWN) -> str:
     """The first few of them, and how many more there are."""
     things = list(things)
     more = f" and {len(things) - shown} more" if len(things) > shown else ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor
 
-from nbkit.inputs import as_number, as_policy, as_prompts
+from nbkit.inputs import Prompts, as_number, as_policy, as_prompts
 from nbkit.logprobs.table import as_limit, not_finite
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import check_vocabulary, tokenize_prompts
@@ -20,7 +22,7 @@ LONGEST = 128  # tokens of a response, unless another number is asked for
 
 def sample(
     policy: Policy,
-    prompts,
+    prompts: Prompts,
     *,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -56,7 +58,8 @@ def sample(
             a model that computes no numbers (NaN).
     """
     policy, prompts = as_policy(policy), as_prompts(prompts)
-    how = dict(do_sample=True, top_k=0, top_p=as_number(top_p, "top_p", above=0, most=1))
+    how: dict[str, Any] = dict(do_sample=True, top_k=0)
+    how["top_p"] = as_number(top_p, "top_p", above=0, most=1)
     how["temperature"] = as_number(temperature, "temperature", least=0)
     if temperature == 0:
         how = dict(do_sample=False)
@@ -109,9 +112,9 @@ def stop_tokens(policy: Policy) -> list[int]:
     return sorted({*own, *([eos] if eos is not None else [])})
 
 
-def _check(policy, token_ids, max_new_tokens):
+def _check(policy: Policy, token_ids: list[list[int]], max_new_tokens: int) -> None:
     """Refuse prompts that the policy cannot read or answer."""
-    check_vocabulary(token_ids, policy.causal_lm.get_input_embeddings().weight.shape[0])
+    check_vocabulary(token_ids, policy.vocabulary)
     most = policy.max_length
     for number, ids in enumerate(token_ids):
         if not ids:
@@ -125,7 +128,7 @@ def _check(policy, token_ids, max_new_tokens):
 
 
 @contextlib.contextmanager
-def _settings(policy, settings):
+def _settings(policy: Policy, settings: dict[str, Any]) -> Iterator[None]:
     """Inside the block these are the model's whole generation config: `generate` takes from it
     whatever its arguments leave open."""
     model = policy.causal_lm
@@ -140,10 +143,10 @@ def _settings(policy, settings):
 class _Finite(LogitsProcessor):
     """Refuses logits that are no numbers, of which torch would sample none or anything."""
 
-    def __init__(self, policy: Policy, batch: list[int]):
+    def __init__(self, policy: Policy, batch: list[int]) -> None:
         self.policy, self.batch = policy, batch
 
-    def __call__(self, input_ids, scores):
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         bad = ~scores.amax(-1).isfinite()
         if bad.any():
             raise not_finite(self.policy, f"prompt {self.batch[int(bad.nonzero()[0])]}")
@@ -154,5 +157,5 @@ def _until(ids: list[int], stop: list[int]) -> list[int]:
     return ids[: next((i for i, id_ in enumerate(ids) if id_ in stop), None)]
 
 
-def _split(items, n):
+def _split(items: list[int], n: int) -> tuple[list[int], list[int]]:
     return items[:n], items[n:]

@@ -161,7 +161,7 @@ def test_margins_and_potential_of_every_pair_are_numpys(real, table, shared_data
 
     m_ap = nb.scores.alignment_potential(explicit, implicit)
     keep = nb.select.top(m_ap, 0.4)
-    nb.plots.margin_plane(explicit, implicit, keep=0.4, ax=ax)
+    nb.plots.margin_plane(explicit, implicit, share=0.4, ax=ax)
     drawn = {c.get_label(): c.get_offsets() for c in ax.collections}
     chosen = sorted(ids.index(id_) for id_ in keep)  # points are drawn in the order of the pairs
     points = np.stack([z(np.abs(reached)), z(judged)], axis=1)[chosen]

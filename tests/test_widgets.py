@@ -277,7 +277,7 @@ def test_a_weight_takes_no_longer_for_many_pairs():
 def test_margins_of_other_pairs_are_said_once_and_left_out():
     implicit = IMPLICIT.drop("p3").where(IMPLICIT.index.drop("p3") != "p5", np.nan)
     with pytest.warns(UserWarning) as said:
-        box = widgets.weight_slider(EXPLICIT, implicit, PAIRS, keep=3)
+        box = widgets.weight_slider(EXPLICIT, implicit, PAIRS, share=3)
         box.children[0].value = 2.0
     told = [str(warning.message) for warning in said]
     assert len(told) == 2 and "'p3': only in The first margin" in told[0]
@@ -308,8 +308,8 @@ def test_the_weights_slider_refuses_what_it_cannot_draw():
         widgets.weight_slider(EXPLICIT, IMPLICIT.rename("{}-2".format), PAIRS)
     with pytest.raises(ValueError, match="rows=0; expected a whole number"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=0)
-    with pytest.raises(ValueError, match="keep=2.0"):
-        widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, keep=2.0)
+    with pytest.raises(ValueError, match="share=2.0"):
+        widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, share=2.0)
 
 
 # Percentile bands of two scores ------------------------------------------------------------------

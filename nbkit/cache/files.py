@@ -12,6 +12,7 @@ import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path, PurePath
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -20,7 +21,9 @@ import pyarrow.parquet as pq
 CHECKSUM = b"nbkit checksum"
 
 
-def keep_table(file: Path | None, make: Callable[..., pd.DataFrame], *args, **kwargs):
+def keep_table(
+    file: Path | None, make: Callable[..., pd.DataFrame], *args: Any, **kwargs: Any
+) -> pd.DataFrame:
     """The table in `file`, or what `make(*args, **kwargs)` returns, which is kept there first.
     Without a file nothing is kept."""
     table = None if file is None else read_whole(file)
@@ -53,10 +56,10 @@ def warn_unkept(folder: Path, error: Exception) -> None:
 
 def write_whole(table: pd.DataFrame, path: Path) -> None:
     """Write a parquet file, with its folder, such that nobody ever sees a part of it."""
-    table = pa.Table.from_pandas(table)
-    told = {**table.schema.metadata, CHECKSUM: _checksum(table)}
+    columns = pa.Table.from_pandas(table)
+    told = {**columns.schema.metadata, CHECKSUM: _checksum(columns)}
     content = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(told), content)
+    pq.write_table(columns.replace_schema_metadata(told), content)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{uuid.uuid4().hex}.tmp")  # two writers must not share one
     try:
@@ -77,7 +80,7 @@ def read_whole(file: Path) -> pd.DataFrame | None:
         table = pq.read_table(pa.BufferReader(content))
         if (table.schema.metadata or {}).get(CHECKSUM) == _checksum(table):
             return table.to_pandas()
-        cause = "its checksum is not that of its contents"
+        cause: str | Exception = "its checksum is not that of its contents"
     except (pa.ArrowException, OSError, ValueError) as error:
         cause = error
     set_aside(file, cause)
@@ -98,7 +101,7 @@ def set_aside(path: Path, cause: str | Exception) -> None:
     )
 
 
-def try_folder(folder: str | Path, what: str = "cache") -> Path:
+def try_folder(folder: str | PurePath, what: str = "cache") -> Path:
     """The folder, made if there is none, once a file has been written there on trial: so that a
     place where nothing can be kept is refused before the work, not after it.
 
@@ -122,7 +125,7 @@ def try_folder(folder: str | Path, what: str = "cache") -> Path:
     return folder
 
 
-def as_folder(folder, what: str = "cache") -> Path:
+def as_folder(folder: str | PurePath, what: str = "cache") -> Path:
     """A folder's path; TypeError for what is none."""
     if not isinstance(folder, (str, PurePath)):
         raise TypeError(f"{what}={folder!r:.60}; expected the path of a folder.")

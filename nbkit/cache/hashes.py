@@ -16,6 +16,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def hash_pairs(policy: Policy, pairs: Dataset) -> dict[str, str]:
     return {pair.id: hash_pair(pair) for pair in tokenize_pairs(policy.tokenizer, pairs)}
 
 
-def hash_content(policy: Policy, *parts) -> str:
+def hash_content(policy: Policy, *parts: Any) -> str:
     """Hash of all that decides a result: the versions of what computes it; policies and models by
     their weights, pairs by their ids and their tokens under `policy`, tables and arrays by all
     their values, functions by their names, plain values as they are.
@@ -94,10 +95,10 @@ def with_defaults(function: Callable, given: Mapping) -> dict:
     return {**defaults, **given}
 
 
-def _told(policy: Policy, part) -> str:
+def _told(policy: Policy, part: Any) -> str:
     """A text that is the same in every process, and another for other content."""
 
-    def told(thing):
+    def told(thing: Any) -> str:
         return _told(policy, thing)
 
     if isinstance(part, np.generic):
@@ -122,7 +123,7 @@ def _told(policy: Policy, part) -> str:
     if isinstance(part, np.ndarray):
         if part.dtype.hasobject:
             return f"{kind}({part.shape}, {told(part.ravel().tolist())})"
-        digest = hashlib.sha256(np.ascontiguousarray(part))
+        digest = hashlib.sha256(np.ascontiguousarray(part).data)
         return f"{kind}({part.shape}, {part.dtype.str}, {digest.hexdigest()})"
     if isinstance(part, torch.Tensor):
         digest = hashlib.sha256(_raw(part))
@@ -140,7 +141,8 @@ def _told(policy: Policy, part) -> str:
     if isinstance(part, (FunctionType, BuiltinFunctionType, type)) and "<" not in part.__qualname__:
         return f"{part.__module__}.{part.__qualname__}"
     if isinstance(part, torch.nn.Module):
-        settings = _settings(part.config.to_dict()) if hasattr(part, "config") else []
+        config = getattr(part, "config", None)
+        settings = _settings(config.to_dict()) if config is not None else []
         _add_weights(digest := hashlib.sha256(), part)
         return f"{kind}({told(settings)}, {digest.hexdigest()})"
     if isinstance(part, PreTrainedTokenizerBase):
@@ -155,7 +157,7 @@ def _told(policy: Policy, part) -> str:
     )
 
 
-def _add_weights(digest, model: torch.nn.Module) -> None:
+def _add_weights(digest: hashlib._Hash, model: torch.nn.Module) -> None:
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(_raw(tensor))
@@ -165,7 +167,7 @@ def _raw(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor."""
     with torch.no_grad():
         raw = tensor.detach().contiguous().flatten().view(torch.uint8).cpu()
-    return memoryview(raw.numpy())
+    return raw.numpy().data
 
 
 def _settings(config: dict) -> list[tuple[str, str]]:

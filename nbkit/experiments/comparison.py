@@ -23,7 +23,7 @@ from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
 from nbkit.sampling import sample
 from nbkit.scores.margins import log_ratios
-from nbkit.select import random_like
+from nbkit.select.controls import random
 from nbkit.tokens.ids import tokenize_pairs, tokenize_prompts
 from nbkit.train.dpo import reference_table, settings_in_effect, train_dpo
 from nbkit.train.planning import pairs_that_fit, updates
@@ -216,7 +216,7 @@ def _subsets(selections, fit, seed) -> dict[str, Dataset | None]:
         subsets[name] = selection
     sizes = {len(subsets[name]) for name in selections}
     for size in sorted(size for size in sizes if size < len(fit)):
-        ids = random_like(range(size), fit, seed)
+        ids = random(range(size), fit, seed)
         subsets[_control_name(size)] = fit.select([row_of[id_] for id_ in ids])
     return subsets
 

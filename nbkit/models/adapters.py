@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbkit.models.checks import check_vocabulary, no_prompt_learning
 from nbkit.models.explaining import explain_error, explained, incomplete, short
 from nbkit.models.parts import load_tokenizer
 
 
-def load_adapter(name: str, source: str, folder: Path, device, settings, load_base: Callable):
+def load_adapter(
+    name: str,
+    source: str,
+    folder: Path,
+    device: torch.device,
+    settings: dict[str, Any],
+    load_base: Callable[..., tuple[Any, PreTrainedTokenizerBase]],
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """The peft model of an adapter, ready to be trained on; its tokenizer, or else its base's.
     `load_base` loads what it stands on, model and tokenizer."""
     from peft import PeftConfig
@@ -47,7 +53,7 @@ def load_adapter(name: str, source: str, folder: Path, device, settings, load_ba
     return _put_adapter(name, source, folder, config, model).to(device), tokenizer
 
 
-def _put_adapter(name: str, source: str, folder: Path, config, base: PreTrainedModel):
+def _put_adapter(name: str, source: str, folder: Path, config: Any, base: PreTrainedModel) -> Any:
     """The adapter of a folder around its base; ValueError if one lacks what the other needs."""
     from peft import PeftModelForCausalLM, get_peft_model_state_dict
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
-from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    PreTrainedModel,
-)
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel, PreTrainedTokenizerBase
 
 from nbkit.models.devices import DTYPES
 
 
-def no_language_model(config, kind: str) -> str | None:
+def no_language_model(config: Any, kind: str) -> str | None:
     """What a model of this configuration and class is instead, and what to do; None if it is a
     causal language model as far as can be seen."""
     if getattr(config, "is_encoder_decoder", False):
@@ -51,10 +49,17 @@ def _dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def check_vocabulary(name: str, model: PreTrainedModel, tokenizer) -> None:
+def embedding(model: PreTrainedModel) -> torch.Tensor:
+    """The weight of a model's input embedding: [token ids, d]."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+def check_vocabulary(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """ValueError for a tokenizer whose texts need rows that the embedding does not have. Added
     tokens that no text needs, such as a pad or image token, may lie beyond (Gemma 3)."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = len(embedding(model))
     if len(tokenizer) <= rows:
         return
     added, template = tokenizer.added_tokens_decoder, str(tokenizer.chat_template)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def where_and_how(device, dtype) -> tuple[torch.device, torch.dtype | str]:
+def where_and_how(
+    device: str | torch.device | None, dtype: str | torch.dtype | None
+) -> tuple[torch.device, torch.dtype | str]:
     """Device and dtype to load a model with; see `load_policy` for the defaults."""
     try:
         device = torch.device(device) if device is not None else default_device()
     except RuntimeError as error:
         raise ValueError(f"device={device!r} is none; expected 'cuda', 'mps' or 'cpu'.") from error
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
     if not there.get(device.type, lambda: True)():
         raise ValueError(f"device={str(device)!r}: torch finds none on this machine. Use 'cpu'.")
     if dtype is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ SHOWN = 300  # characters of another library's error
 
 
 @contextlib.contextmanager
-def explained(name: str, source: str):
+def explained(name: str, source: str) -> Iterator[None]:
     """Say what another library's error means for somebody who asked for `name`."""
     try:
         yield
@@ -71,6 +72,6 @@ def no_safetensors(name: str) -> str:
     )
 
 
-def short(text) -> str:
-    text = " ".join(str(text).split())
-    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+def short(text: object) -> str:
+    said = " ".join(str(text).split())
+    return said if len(said) <= SHOWN else said[:SHOWN] + "…"

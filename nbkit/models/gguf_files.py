@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+from collections.abc import Iterator
 from importlib.util import find_spec as _spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedTokenizerBase,
 )
 
 from nbkit.models.explaining import explained
 from nbkit.models.parts import refuse_incomplete
 
 
-def load_gguf(name: str, file: Path, dtype, attn_implementation):
+def load_gguf(
+    name: str, file: Path, dtype: str | torch.dtype, attn_implementation: str | None
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """An ordinary model with the weights of a GGUF file, and its tokenizer.
 
     Not by `from_pretrained(gguf_file=...)`: that marks the model as quantized, which neither trains
@@ -32,7 +38,7 @@ def load_gguf(name: str, file: Path, dtype, attn_implementation):
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     dtype = torch.float32 if dtype == "auto" else dtype
-    where = dict(gguf_file=file.name, trust_remote_code=False)
+    where: dict[str, Any] = dict(gguf_file=file.name, trust_remote_code=False)
     with explained(name, str(file)), _read_once():
         config = AutoConfig.from_pretrained(file.parent, **where)
         config._attn_implementation = attn_implementation
@@ -61,11 +67,10 @@ def load_gguf(name: str, file: Path, dtype, attn_implementation):
 
 
 @contextlib.contextmanager
-def _read_once():
+def _read_once() -> Iterator[None]:
     """Inside the block a GGUF file is parsed once, which takes seconds: transformers parses it for
     the configuration, the tokenizer and the weights."""
-    import gguf
-
+    gguf: Any = importlib.import_module("gguf")
     reader = gguf.GGUFReader
     gguf.GGUFReader = functools.lru_cache(maxsize=1)(reader)
     try:

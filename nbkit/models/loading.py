@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec as _spec
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModelForCausalLM,
+    PreTrainedTokenizerBase,
 )
 
 from nbkit.models.adapters import load_adapter
@@ -42,15 +45,23 @@ class Origin:
 
 
 def load_causal_lm(
-    name, *, device=None, dtype=None, revision=None, attn_implementation=None, adapters=True
-):
+    name: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    attn_implementation: str | None = None,
+    adapters: bool = True,
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model and tokenizer; arguments and errors as of `nbkit.load_policy`. `adapters=False`
     refuses an adapter."""
     name = as_name(name, "load_policy", "nb.Policy(model, tokenizer)")
     device, dtype = where_and_how(device, dtype)
     _check_attention(attn_implementation)
     source, origin, revision = find(name, revision)
-    settings = dict(revision=revision, dtype=dtype, attn_implementation=attn_implementation)
+    settings: dict[str, Any] = dict(
+        revision=revision, dtype=dtype, attn_implementation=attn_implementation
+    )
     if is_gguf(source):
         model, tokenizer = load_gguf(name, Path(source), dtype, attn_implementation)
     elif (adapter := find_adapter(name, source, revision)) is not None:
@@ -82,7 +93,7 @@ def load_causal_lm(
     return model, tokenizer
 
 
-def as_name(name, function: str, remedy: str) -> str:
+def as_name(name: str | Path, function: str, remedy: str) -> str:
     """The name as text; TypeError for what is no name, such as a model."""
     if isinstance(name, (str, Path)) and str(name):
         return str(name)
@@ -93,7 +104,7 @@ def as_name(name, function: str, remedy: str) -> str:
     )
 
 
-def _check_attention(attn_implementation):
+def _check_attention(attn_implementation: str | None) -> None:
     if attn_implementation is None:
         return
     if "/" in attn_implementation:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from transformers import (
     AutoConfig,
     AutoTokenizer,
     PreTrainedConfig,
-    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -19,16 +20,16 @@ from nbkit.models.explaining import explained, incomplete, short
 GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")  # all is in tokenizer.json
 
 
-def load_tokenizer(name: str, source: str, revision: str | None):
+def load_tokenizer(name: str, source: str, revision: str | None) -> PreTrainedTokenizerBase:
     with explained(name, source):
         settings = get_tokenizer_config(source, revision=revision)
         # AutoTokenizer would put the model type's own splitting in place of the saved one (Qwen2)
         as_saved = settings.get("tokenizer_class") in GENERIC and "auto_map" not in settings
-        loader = PreTrainedTokenizerFast if as_saved else AutoTokenizer
+        loader: Any = PreTrainedTokenizerFast if as_saved else AutoTokenizer
         return loader.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
-def load_config(name: str, source: str, revision: str | None, **changes) -> PreTrainedConfig:
+def load_config(name: str, source: str, revision: str | None, **changes: Any) -> PreTrainedConfig:
     with explained(name, source):
         return AutoConfig.from_pretrained(
             source, revision=revision, trust_remote_code=False, **changes
@@ -36,8 +37,14 @@ def load_config(name: str, source: str, revision: str | None, **changes) -> PreT
 
 
 def load_complete(
-    auto_class, name: str, source: str, config, *, attn_implementation=None, **options
-) -> PreTrainedModel:
+    auto_class: Any,
+    name: str,
+    source: str,
+    config: PreTrainedConfig,
+    *,
+    attn_implementation: str | None = None,
+    **options: Any,
+) -> Any:
     """A model of one of transformers' Auto classes, from safetensors; ValueError for weights that
     lack tensors, which transformers would make up, or that have other shapes than the config."""
     _check_shards(name, source)
@@ -51,7 +58,7 @@ def load_complete(
     return model
 
 
-def refuse_incomplete(name, source, info):
+def refuse_incomplete(name: str, source: str, info: dict[str, Any]) -> None:
     if missing := sorted(info["missing_keys"]):
         problem = f"its weights lack {len(missing)} tensors (first: {missing[0]})"
     elif other := sorted(info["mismatched_keys"]):
@@ -67,7 +74,7 @@ def refuse_incomplete(name, source, info):
     raise ValueError(f"{incomplete(name, source)}: {problem}")
 
 
-def _check_shards(name: str, source: str):
+def _check_shards(name: str, source: str) -> None:
     index = Path(source) / "model.safetensors.index.json"
     if not index.is_file():
         return

@@ -8,15 +8,19 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbkit.models.checksums import checksums, own_name
 
 
-def save_model(model, tokenizer, folder: str | Path, *, adapter: bool) -> Path:
+def save_model(
+    model: Any, tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, adapter: bool
+) -> Path:
     """See `nbkit.Policy.save`; `adapter`: whether the model's adapter is part of it."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -42,7 +46,7 @@ def save_model(model, tokenizer, folder: str | Path, *, adapter: bool) -> Path:
     return folder
 
 
-def _save_base(model, folder: Path) -> None:
+def _save_base(model: Any, folder: Path) -> None:
     """The model itself, without the adapter that may be around its layers."""
     if not hasattr(model, "peft_config"):
         with _valid_generation(model):
@@ -56,7 +60,7 @@ def _save_base(model, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _valid_generation(model):
+def _valid_generation(model: Any) -> Iterator[None]:
     """Inside the block the model's generation settings are such as transformers saves: some models
     come with a temperature but without sampling, which it refuses."""
     settings = getattr(model, "generation_config", None)
@@ -73,7 +77,7 @@ def _valid_generation(model):
             model.generation_config = settings
 
 
-def _save_adapter(model, tokenizer, folder: Path) -> None:
+def _save_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     active = model.active_adapters
     if len(active) != 1:
         raise ValueError(

@@ -7,6 +7,7 @@ import math
 import sys
 from collections import Counter, defaultdict
 from numbers import Real
+from typing import Any
 
 import pandas as pd
 
@@ -30,9 +31,27 @@ UNREAD = {
 }
 SHOWN = 5  # rows shown in the error
 
+Problem = tuple[str, str, Any]  # column, what is wrong, what came
+
 
 class BadPairs(ValueError):
-    """Some rows are no usable pairs; `.report` is a DataFrame with one line for each problem."""
+    """Some rows are no usable pairs.
+
+    Args:
+        message: how many, and the first of them.
+
+    Attributes:
+        report: DataFrame `row, id, column, problem, received`, one line for each problem.
+
+    Example:
+        >>> import nbkit as nb
+        >>> rows = [{"prompt": "A river?", "chosen": "The Nile.", "rejected": "The Nile."}]
+        >>> try:
+        ...     nb.load_pairs(rows)
+        ... except nb.BadPairs as bad:
+        ...     print(bad.report["problem"].tolist())
+        ['equal to chosen']
+    """
 
     def __init__(self, message: str, report: pd.DataFrame | None = None):
         super().__init__(message)
@@ -42,7 +61,7 @@ class BadPairs(ValueError):
 # One value ---------------------------------------------------------------------------------------
 
 
-def value_problem(value, expected: str) -> str | None:
+def value_problem(value: Any, expected: str) -> str | None:
     """What is wrong with one value of prompt, chosen or rejected, as it came."""
     if is_missing(value):
         return "missing"
@@ -95,8 +114,10 @@ def transcript_problem(text: str) -> str | None:
 # One pair ----------------------------------------------------------------------------------------
 
 
-def pair_problem(layout: Layout, raw_prompt, prompt, chosen, rejected) -> tuple | None:
-    """(column, problem, received) of a pair whose values are fine one by one, or None."""
+def pair_problem(
+    layout: Layout, raw_prompt: Any, prompt: Any, chosen: Any, rejected: Any
+) -> Problem | None:
+    """The problem of a pair whose values are fine one by one, or None."""
     if chosen == rejected:
         return "rejected", "equal to chosen", rejected
     if not prompt or (isinstance(prompt, str) and prompt.isspace()):
@@ -123,8 +144,8 @@ def pair_problem(layout: Layout, raw_prompt, prompt, chosen, rejected) -> tuple 
     return None
 
 
-def score_problem(chosen_score, rejected_score) -> tuple | None:
-    """(column, problem, received) of a pair of explicit scores, or None."""
+def score_problem(chosen_score: float, rejected_score: float) -> Problem | None:
+    """The problem of a pair of explicit scores, which may be of any type, or None."""
     for column, score in (("chosen_score", chosen_score), ("rejected_score", rejected_score)):
         if isinstance(score, float) and math.isnan(score):
             return column, "NaN", score

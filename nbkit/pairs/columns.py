@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nbkit.pairs.hints import likely_columns, twin
 from nbkit.pairs.layouts import UnknownLayout
@@ -79,7 +80,7 @@ def _number(cell: str) -> float | str | None:
         return cell or None
 
 
-def _joined(rows) -> list:
+def _joined(rows: Iterable[Any]) -> list:
     """Prompts of several parts, in order: text below text; where a part is a conversation (of
     messages, or of [asked, answer]) in any row, all become turns. Missing parts are passed over."""
     rows = [[part for part in row if not is_missing(part) and part not in ("", [])] for row in rows]
@@ -92,7 +93,7 @@ def _joined(rows) -> list:
 
 def _one_conversation(parts: list) -> list[dict]:
     """The turns of all parts; what a user says in two turns one after the other becomes one."""
-    turns = []
+    turns: list[dict] = []
     for turn in (turn for part in parts for turn in _turns(part)):
         both = [turns[-1], turn] if turns else []
         if both and all(said["role"] == "user" and isinstance(said["content"], str)
@@ -103,7 +104,7 @@ def _one_conversation(parts: list) -> list[dict]:
     return turns
 
 
-def _turns(part) -> list[dict]:
+def _turns(part: Any) -> list[dict]:
     if isinstance(part, list) and all(isinstance(said, list) and len(said) == 2 for said in part):
         return [turn for asked, answer in part
                 for turn in said_by("user", asked) + said_by("assistant", answer)]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from nbkit.pairs.values import listed, shorten
@@ -37,7 +38,7 @@ def read(path: Path, text: str) -> dict[str, list[str]]:
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
-def _lines(path: Path, text: str, separator: str, padded: bool):
+def _lines(path: Path, text: str, separator: str, padded: bool) -> Iterator[tuple[int, list[str]]]:
     """(number of its first line, fields) of each row, the header first; blank lines left out.
     `padded`: a space after a separator is no part of the text."""
     limit = csv.field_size_limit(LONGEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
@@ -96,7 +97,7 @@ def _split_of(path: Path) -> str | None:
     return None
 
 
-def _names(folder: Path, paths) -> list[str]:
+def _names(folder: Path, paths: Iterable[Path]) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in paths)
 
 
@@ -109,10 +110,10 @@ def _one_table(paths: list[Path]) -> tables.Table:
             "or without .gz. Read it with pandas and pass the DataFrame."
         )
     if kind == ".parquet":
-        parts = [_parquet(path) for path in paths]
-        _require_same_columns(paths, [part.column_names for part in parts])
+        sets = [_parquet(path) for path in paths]
+        _require_same_columns(paths, [part.column_names for part in sets])
         try:
-            return tables.from_dataset(datasets.concatenate_datasets(parts))
+            return tables.from_dataset(datasets.concatenate_datasets(sets))
         except (ValueError, pyarrow.ArrowException) as error:
             raise ValueError(
                 f"{listed(paths)} hold values of different kinds in one column ({error!s:.200})."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
+from typing import Any
 
 from nbkit.pairs.values import is_missing, listed
 
@@ -33,7 +34,7 @@ def likely_columns(names: Iterable[str], given: Mapping) -> dict:
     """What `columns=` of `load_pairs` could say about these columns beside what the caller has
     given; {} if there is nothing to add."""
     names = list(names)
-    found = {}
+    found: dict[str, str | list[str]] = {}
     asked = found_among(names, ASKED)
     if asked and "prompt" not in names:
         found["prompt"] = asked[0] if len(asked) == 1 else asked
@@ -52,7 +53,7 @@ def unread(names: list[str], asked: list[str], given: Mapping) -> str | None:
     that the prompt was made of, none if nothing can be put to them."""
     if not names:
         return None
-    columns = {}
+    columns: dict[str, str | list[str]] = {}
     at = ASKED.index("prompt")
     before, after = found_among(names, ASKED[:at]), found_among(names, ASKED[at + 1 :])
     if asked and before + after:
@@ -89,7 +90,9 @@ def twin(name: str) -> str:
     return name.replace("rejected", "chosen", 1)
 
 
-def score_columns(beside, values, given: Mapping) -> str | None:
+def score_columns(
+    beside: list[str], values: Callable[[str], list], given: Mapping[str, Any]
+) -> str | None:
     """A note on columns that look like scores of the two answers; `values(name)` gives a column."""
     twins = [
         (name, twin(name)) for name in beside
@@ -105,5 +108,5 @@ def score_columns(beside, values, given: Mapping) -> str | None:
     return None
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)

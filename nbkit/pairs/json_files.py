@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from nbkit.pairs.values import listed, shorten
 
@@ -79,7 +80,7 @@ def _one_object(text: str) -> dict | None:
     return whole if isinstance(whole, dict) else None
 
 
-def _parsed(text: str):
+def _parsed(text: str) -> Any:
     """ValueError, with the cause alone, whatever is wrong with the text."""
     try:
         return json.loads(text, object_pairs_hook=_each_key_once)
@@ -102,6 +103,6 @@ def _each_key_once(pairs: list[tuple]) -> dict:
     return found
 
 
-def _kind(value) -> str:
+def _kind(value: object) -> str:
     names = {list: "an array", str: "a text", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")

@@ -18,8 +18,9 @@ majority, so that neither a few bad rows nor the order of the rows can change it
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from nbkit.pairs.hints import ASKED, found_among, likely_columns
 from nbkit.pairs.messages import said_by
@@ -31,7 +32,7 @@ END_OF_PROMPT = re.compile(r"[:?>\n]")  # what a prompt has in it, and a chance 
 TEXTS = ("plain", "repeated", "implicit plain")
 
 # (kind of prompt, kind of chosen and rejected) -> name; None: there is no such column.
-LAYOUTS = {
+LAYOUTS: dict[tuple[str | None, str], str] = {
     ("text", "text"): "plain",
     ("messages", "messages"): "conversational",
     ("messages", "text"): "text answers",
@@ -57,7 +58,7 @@ class Layout:
         return self.name not in TEXTS
 
 
-def kind(value) -> str:
+def kind(value: object) -> str:
     """One of text, transcript, messages, or the name of the type for anything else."""
     if isinstance(value, str):
         return "transcript" if value.startswith("\n\nHuman:") else "text"
@@ -75,7 +76,7 @@ def recognise(core: dict[str, list], names: list[str], given: Mapping) -> Layout
     """
     if "chosen" not in core or "rejected" not in core:
         raise _unknown(core, names, given)
-    majority = {
+    majority: dict[str, str] = {
         name: _majority(core[name]) for name in ("prompt", "chosen", "rejected") if name in core
     }
     if majority["chosen"] != majority["rejected"]:
@@ -83,7 +84,7 @@ def recognise(core: dict[str, list], names: list[str], given: Mapping) -> Layout
     if majority.get("prompt") == "transcript":  # one that ends where the answer begins
         majority["prompt"] = "text"
     name = LAYOUTS.get((majority.get("prompt"), majority["chosen"]))
-    if name is None or ("prompt" in core) != bool(majority.get("prompt")):
+    if name is None:
         raise _unknown(core, names, given)
     if name in TEXTS:
         _refuse_written_out_messages(core, names)
@@ -94,7 +95,7 @@ def recognise(core: dict[str, list], names: list[str], given: Mapping) -> Layout
     return Layout(name, dict.fromkeys(majority, "text") if name in TEXTS else majority)
 
 
-def to_pair(layout: Layout, prompt, chosen, rejected) -> tuple:
+def to_pair(layout: Layout, prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
     """One row, brought into (prompt, chosen, rejected): all text, or all lists of messages."""
     if layout.name == "plain":
         return prompt, chosen, rejected
@@ -126,7 +127,7 @@ def is_a_prompt(text: str) -> bool:
     return bool(END_OF_PROMPT.search(text.lstrip()))
 
 
-def extract_prompt(chosen, rejected) -> tuple:
+def extract_prompt(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
     """Split what chosen and rejected share at their beginning off as the prompt.
 
     As TRL's `extract_prompt` does, for text (by character) and for messages (by turn): a space
@@ -155,10 +156,11 @@ def _role_and_content(messages: list[dict]) -> list[dict]:
     return [{"role": turn["role"], "content": turn["content"]} for turn in messages]
 
 
-def _majority(values: list) -> str | None:
+def _majority(values: list) -> str:
+    """The kind of most values that a pair can be made of; "" where there is none."""
     known = Counter(kind(value) for value in values)
     votes = {name: known[name] for name in ("messages", "text", "transcript") if known[name]}
-    return max(votes, key=votes.get) if votes else None
+    return max(votes, key=votes.__getitem__, default="")
 
 
 def _repeats_prompt(prompt: str, chosen: str, rejected: str) -> bool:
@@ -166,7 +168,7 @@ def _repeats_prompt(prompt: str, chosen: str, rejected: str) -> bool:
     return begins and "" not in (chosen[len(prompt) :].strip(), rejected[len(prompt) :].strip())
 
 
-def _share_of_rows(test, prompts: list, core: dict[str, list]) -> float:
+def _share_of_rows(test: Callable[..., bool], prompts: list, core: dict[str, list]) -> float:
     rows = [row for row in zip(prompts, core["chosen"], core["rejected"], strict=True)
             if all(isinstance(value, str) for value in row)]  # fmt: skip
     return sum(test(*row) for row in rows) / max(len(rows), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 ROLES = {
     "human": "user",
@@ -15,7 +16,7 @@ ROLES = {
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 
 
-def as_messages(value):
+def as_messages(value: Any) -> Any:
     """`value` as a list of messages with `role` and `content`, if it can be read as that: a list
     of messages or one message, with the keys `role, content` or `from, value` (ShareGPT), roles
     under other names, content as a list of text parts. Anything else comes back as it is."""
@@ -30,7 +31,7 @@ def said_by(role: str, text: str) -> list[dict]:
     return [{"role": role, "content": text}]
 
 
-def _is_message(turn) -> bool:
+def _is_message(turn: object) -> bool:
     return isinstance(turn, Mapping) and ("role" in turn or "from" in turn)
 
 
@@ -46,15 +47,15 @@ def _message(turn: Mapping) -> dict:
     return turn
 
 
-def _joined(content):
+def _joined(content: Any) -> Any:
     """Text parts put together, as chat templates do, if all parts are text."""
     if not isinstance(content, list) or not content:
         return content
-    texts = [_text_of(part) for part in content]
-    return content if None in texts else "".join(texts)
+    texts = [text for part in content if (text := _text_of(part)) is not None]
+    return "".join(texts) if len(texts) == len(content) else content
 
 
-def _text_of(part) -> str | None:
+def _text_of(part: object) -> str | None:
     if isinstance(part, str):
         return part
     if isinstance(part, Mapping) and part.get("type") in TEXT_PARTS:

@@ -7,15 +7,20 @@ give one pair: the best against the worst, the first of each where several are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 from nbkit.pairs.layouts import UnknownLayout
 from nbkit.pairs.tables import Table
 from nbkit.pairs.values import is_missing, listed
 
 TIE = "tie"
+TRUTH: dict[Any, int] = {"True": 1, "False": 0}
+
+Row = Mapping[str, Any]
+Pair = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,10 @@ class Recipe:
     name: str
     needs: tuple[str, ...]  # columns; the last one holds the judgement
     says: str  # which answer is chosen
-    pair: Callable[[dict], dict | None]
+    pair: Callable[[Row], Pair | None]
 
 
-def choose(table: Table, name: str | None, columns) -> Recipe | None:
+def choose(table: Table, name: str | None, columns: Mapping[str, Any]) -> Recipe | None:
     """The recipe named, or the only one whose columns are there, or None: the rows are pairs.
 
     Raises:
@@ -42,7 +47,7 @@ def choose(table: Table, name: str | None, columns) -> Recipe | None:
                 f"that came: {listed(missing)}. Came: {listed(table.names)}."
             )
         return RECIPES[name]
-    here = {column.strip().lower() for column in table.names} | set(columns or {})
+    here = {column.strip().lower() for column in table.names} | set(columns)
     if {"chosen", "rejected"} <= here:
         return None
     fitting = [recipe for recipe in RECIPES.values() if set(recipe.needs) <= set(table.names)]
@@ -69,7 +74,9 @@ def apply(recipe: Recipe, table: Table) -> tuple[dict[str, list], list[tuple], l
     took |= {name: table.values(name) for name in ALSO if name in table.names}
     table.names = [name for name in table.names if name not in took or name in STAY]
     judgement = recipe.needs[-1]
-    pairs, problems, ties = [], [], []
+    pairs: list[Pair | None] = []
+    problems: list[tuple] = []
+    ties: list[tuple] = []
     for row in range(table.rows):
         values = {name: column[row] for name, column in took.items()}
         problem = None
@@ -91,25 +98,28 @@ def apply(recipe: Recipe, table: Table) -> tuple[dict[str, list], list[tuple], l
 # Judgements --------------------------------------------------------------------------------------
 
 
-def number(value) -> float:
+def number(value: Any) -> float:
     """A number, also as text (CSV knows no other); True and False are 1 and 0."""
     if is_missing(value) or value == "":
         raise ValueError("missing")
     if not isinstance(value, (Real, str)):
         raise ValueError("not a number")
     try:
-        return float({"True": 1, "False": 0}.get(value, value))
+        return float(TRUTH.get(value, value))
     except (ValueError, OverflowError):
         raise ValueError("not a number") from None
 
 
-def one_of(value, *expected: int) -> int:
+def one_of(value: Any, *expected: int) -> int:
     if (found := number(value)) not in expected:
         raise ValueError(f"not one of {', '.join(map(str, expected))}")
     return int(found)
 
 
-def in_order(prompt, first, second, first_is_better: bool | None, scores=None) -> dict | None:
+def in_order(
+    prompt: Any, first: Any, second: Any, first_is_better: bool | None,
+    scores: tuple[float, float] | None = None,
+) -> Pair | None:  # fmt: skip
     if first_is_better is None:
         return None
     answers = (first, second) if first_is_better else (second, first)
@@ -120,13 +130,13 @@ def in_order(prompt, first, second, first_is_better: bool | None, scores=None) -
     return pair
 
 
-def by_strength(strength, prompt, first, second) -> dict | None:
+def by_strength(strength: Any, prompt: Any, first: Any, second: Any) -> Pair | None:
     """-3 to 3: below 0 the first answer is better, above 0 the second, 0 is a tie."""
     found = one_of(strength, -3, -2, -1, 0, 1, 2, 3)
     return in_order(prompt, first, second, found < 0 if found else None)
 
 
-def best_and_worst(prompt, answers: list, scores: list) -> dict | None:
+def best_and_worst(prompt: Any, answers: list, scores: list) -> Pair | None:
     """The pair of highest and lowest score; answers without a score have no vote."""
     if len(answers) != len(scores):
         raise ValueError("not one score for each answer")
@@ -146,7 +156,7 @@ def _score(rated: tuple) -> float:
 # Layouts -----------------------------------------------------------------------------------------
 
 
-def shp(row):
+def shp(row: Row) -> Pair | None:
     a_is_better = one_of(row["labels"], 0, 1) == 1
     scores = None
     if "score_A" in row and "score_B" in row:
@@ -154,22 +164,22 @@ def shp(row):
     return in_order(row["history"], row["human_ref_A"], row["human_ref_B"], a_is_better, scores)
 
 
-def helpsteer2(row):
+def helpsteer2(row: Row) -> Pair | None:
     return by_strength(row["preference_strength"], row["prompt"], row["response_1"],
                        row["response_2"])  # fmt: skip
 
 
-def helpsteer3(row):
+def helpsteer3(row: Row) -> Pair | None:
     return by_strength(row["overall_preference"], row["context"], row["response1"],
                        row["response2"])  # fmt: skip
 
 
-def pku(row, label):
+def pku(row: Row, label: str) -> Pair | None:
     first_is_better = one_of(row[label], 0, 1) == 0
     return in_order(row["prompt"], row["response_0"], row["response_1"], first_is_better)
 
 
-def arena(row):
+def arena(row: Row) -> Pair | None:
     if row["winner"] not in ARENA:
         raise ValueError(f"not one of {', '.join(ARENA)}")
     pair = in_order(None, row["conversation_a"], row["conversation_b"], ARENA[row["winner"]])
@@ -179,26 +189,26 @@ def arena(row):
 ARENA = {"model_a": True, "model_b": False, "tie": None, "tie (bothbad)": None, "both_bad": None}
 
 
-def nectar(row):
+def nectar(row: Row) -> Pair | None:
     answers = row["answers"]
     scores = [-number(answer["rank"]) for answer in answers]
     return best_and_worst(row["prompt"], [answer["answer"] for answer in answers], scores)
 
 
-def ultrafeedback(row, score):
+def ultrafeedback(row: Row, score: str) -> Pair | None:
     answers = row["completions"]
     scores = [answer[score] for answer in answers]
     return best_and_worst(row["instruction"], [answer["response"] for answer in answers], scores)
 
 
-def distilabel(row):
+def distilabel(row: Row) -> Pair | None:
     return best_and_worst(row["instruction"], row["generations"], row["ratings"])
 
 
-def openai(row):
+def openai(row: Row) -> Pair | None:
     asked = row["input"]
     pair = in_order(asked["messages"], row["preferred_output"], row["non_preferred_output"], True)
-    return pair | {"tools": asked.get("tools") or None}
+    return pair and pair | {"tools": asked.get("tools") or None}
 
 
 ALSO = ("score_A", "score_B")  # taken too, where they are there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from nbkit.pairs import checks, layouts, settings
 from nbkit.pairs.messages import said_by
@@ -12,7 +13,7 @@ from nbkit.pairs.tables import Table
 from nbkit.pairs.values import is_missing
 
 
-def content_id(prompt, chosen, rejected) -> str:
+def content_id(prompt: Any, chosen: Any, rejected: Any) -> str:
     """The id of a pair without one: 16 hex digits of SHA-256 over its canonical JSON."""
     canonical = json.dumps(
         [prompt, chosen, rejected], ensure_ascii=True, sort_keys=True, separators=(",", ":")
@@ -26,7 +27,7 @@ def convert(core: dict, layout: layouts.Layout, passed_over: set[int]) -> tuple[
     raw = [core.get(name, nothing) for name in TEXT_COLUMNS]
     systems = core.get("system", nothing)
     pairs = {name: list(nothing) for name in TEXT_COLUMNS}
-    problems = []
+    problems: list[tuple] = []
     for row, values in enumerate(zip(*raw, strict=True)):
         if row in passed_over:
             continue
@@ -50,7 +51,9 @@ def convert(core: dict, layout: layouts.Layout, passed_over: set[int]) -> tuple[
     return pairs, problems
 
 
-def _with_system(system, prompt, chosen, rejected) -> tuple[tuple, tuple | None]:
+def _with_system(
+    system: Any, prompt: Any, chosen: Any, rejected: Any
+) -> tuple[tuple, checks.Problem | None]:
     """The pair as messages that begin with the system's, and the problem with it, or None."""
     if isinstance(prompt, str):
         prompt, chosen, rejected = as_chat(prompt, chosen, rejected)
@@ -65,13 +68,14 @@ def _with_system(system, prompt, chosen, rejected) -> tuple[tuple, tuple | None]
     return (said_by("system", system) + prompt, chosen, rejected), None
 
 
-def as_chat(prompt: str, chosen: str, rejected: str) -> tuple:
+def as_chat(prompt: str, chosen: str, rejected: str) -> tuple[list[dict], list[dict], list[dict]]:
     return said_by("user", prompt), said_by("assistant", chosen), said_by("assistant", rejected)
 
 
 def template_settings(core: dict, table: Table) -> tuple[dict[str, list], list]:
     """The columns that speak to the chat template, as text; and the problems."""
-    columns, problems = {}, []
+    columns: dict[str, list] = {}
+    problems: list[tuple] = []
     for name in settings.SETTINGS:
         if name not in core and name not in table.names:
             continue
@@ -89,7 +93,7 @@ def pair_ids(core: dict[str, list], pairs: dict[str, list]) -> list[str | None]:
     """The ids as text, made from the content where missing; None for a bad row without one."""
     given = core.get("id", [None] * len(core["chosen"]))
     contents = zip(*(pairs[name] for name in TEXT_COLUMNS), strict=True)
-    ids = []
+    ids: list[str | None] = []
     for value, content in zip(given, contents, strict=True):
         if not is_missing(value) and str(value).strip():
             ids.append(_id_text(value))
@@ -98,7 +102,7 @@ def pair_ids(core: dict[str, list], pairs: dict[str, list]) -> list[str | None]:
     return ids
 
 
-def _id_text(value) -> str:
+def _id_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # pandas makes 7 a 7.0 in a column where another id is missing
     return str(value)

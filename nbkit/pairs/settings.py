@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from nbkit.pairs.checks import text_problem
 from nbkit.pairs.values import is_missing, shorten
@@ -15,7 +16,7 @@ from nbkit.pairs.values import is_missing, shorten
 SETTINGS = {"tools": list, "chat_template_kwargs": dict}
 
 
-def to_text(name: str, value, filled: bool) -> str | None:
+def to_text(name: str, value: Any, filled: bool) -> str | None:
     """A setting as JSON text; text stays as it is. `filled`: the value may have been in
     arrow's hands, so that a None in it says nothing.
 
@@ -43,7 +44,7 @@ def to_text(name: str, value, filled: bool) -> str | None:
     return None if read is None else text
 
 
-def without_none(value):
+def without_none(value: Any) -> Any:
     """The value without the None that arrow fills objects up with, at any depth."""
     if isinstance(value, Mapping):
         return {key: without_none(item) for key, item in value.items() if item is not None}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import datasets
 import pandas as pd
@@ -10,12 +12,22 @@ import pandas as pd
 from nbkit.pairs import files, tables
 from nbkit.pairs.files import SUFFIXES
 
+# Whatever preference pairs come in: rows, a file or folder, or a hub id.
+Pairs: TypeAlias = (
+    datasets.Dataset
+    | datasets.DatasetDict
+    | pd.DataFrame
+    | Sequence[Mapping[str, Any]]
+    | str
+    | Path
+)
+
 TEXT_COLUMNS = ("prompt", "chosen", "rejected")
 BUILDERS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset",
             "imagefolder", "audiofolder", "videofolder")  # fmt: skip
 
 
-def read(source, split: str, revision: str | None, name: str | None) -> tables.Table:
+def read(source: Pairs, split: str, revision: str | None, name: str | None) -> tables.Table:
     """Read `source`, whatever it is; `split`, `revision` and `name` choose within a hub id."""
     if isinstance(source, (str, Path)):
         path = Path(source)
@@ -56,7 +68,9 @@ def read(source, split: str, revision: str | None, name: str | None) -> tables.T
     )
 
 
-def _load_from_hub(source: str, split: str, revision: str | None, name: str | None):
+def _load_from_hub(
+    source: str, split: str, revision: str | None, name: str | None
+) -> datasets.Dataset:
     if source in BUILDERS:
         raise ValueError(
             f"{source!r} names a kind of file for `datasets`, not a data set. Give the path of a "
@@ -76,7 +90,7 @@ def _load_from_hub(source: str, split: str, revision: str | None, name: str | No
         ) from error
 
 
-def _one_split(source, split: str):
+def _one_split(source: Mapping[str, Any], split: str) -> Any:
     if split not in source:
         raise ValueError(
             f"The {type(source).__name__} has no split {split!r}; it has {list(source)}. "
@@ -85,7 +99,7 @@ def _one_split(source, split: str):
     return source[split]
 
 
-def _describe(source) -> str:
+def _describe(source: object) -> str:
     if isinstance(source, (str, Path)):
         return f"the {'folder' if Path(source).is_dir() else 'file'} {str(source)!r}"
     kind = type(source)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -74,7 +75,7 @@ def _cause(error: Exception, values: list) -> str:
     return f"mixes kinds of values ({str(error).splitlines()[0][:100]})"
 
 
-def from_rows(rows, where: str = "Row") -> Table:
+def from_rows(rows: Sequence[Mapping[str, Any]], where: str = "Row") -> Table:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise TypeError(
@@ -110,6 +111,7 @@ def _typed(cells: list[str]) -> list:
     column = pd.Series(cells, dtype=str)
     given = column[column != ""]
     whole = given.str.fullmatch(NUMBER)
+    read: Callable[[str], Any]
     if (whole & (given.str.len() > 18)).any():  # beyond 64 bits: the digits of an id, say
         read = str
     elif whole.all():
@@ -139,7 +141,7 @@ def from_frame(frame: pd.DataFrame) -> Table:
     return Table(list(frame.columns), len(frame), values, dataset, filled=True)
 
 
-def as_plain(value):
+def as_plain(value: Any) -> Any:
     """pandas reads the lists of a parquet file as arrays, at every depth."""
     if isinstance(value, np.ndarray):
         return [as_plain(item) for item in value.tolist()]

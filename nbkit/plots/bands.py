@@ -6,7 +6,8 @@ from matplotlib.ticker import PercentFormatter
 from nbkit.left_out import LeftOut
 from nbkit.plots.common import current_axes, score_name
 from nbkit.plots.kept import flags, scatter_kept
-from nbkit.select import as_scores, middle
+from nbkit.select.ranked import middle
+from nbkit.select.series import as_scores
 
 
 def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=None):

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from nbkit.left_out import LeftOut
-from nbkit.select import as_scores
+from nbkit.select.series import as_scores
 
 PALETTE = sns.color_palette("colorblind").as_hex()
 COLORS = {"chosen": PALETTE[0], "rejected": PALETTE[1], "margin": PALETTE[2]}

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from nbkit.intervals import seed_interval
+from nbkit.estimates import seed_interval
 from nbkit.left_out import LeftOut
 from nbkit.plots.common import GREY, GUIDE, PALETTE, current_axes, need_columns, need_numbers, plain
 

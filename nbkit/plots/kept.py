@@ -8,7 +8,8 @@ import pandas as pd
 
 from nbkit.plots.common import PALETTE, known_scores, plain, score_name
 from nbkit.plots.experiments import over_shares, share_curve
-from nbkit.select import as_scores, easiest
+from nbkit.select.ranked import easiest
+from nbkit.select.series import as_scores
 
 KEPT, DROPPED, MARKED = PALETTE[2], "0.75", PALETTE[1]
 BINS = 40

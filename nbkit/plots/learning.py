@@ -7,7 +7,7 @@ import seaborn as sns
 from nbkit.inputs import as_number
 from nbkit.plots.common import COLORS, current_axes, need_columns, score_name
 from nbkit.scores.difficulty import learned_step, margins_by_step
-from nbkit.select import as_scores
+from nbkit.select.series import as_scores
 
 # Orange: the policy leans to the rejected response; blue: to the chosen one.
 LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_cmap=True)

@@ -8,12 +8,12 @@ from matplotlib.ticker import MaxNLocator
 from nbkit.plots.common import GREY, current_axes, known_scores
 from nbkit.plots.kept import flags, scatter_kept
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import top
+from nbkit.select.ranked import top
 
 IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs lie far to the right
 
 
-def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
+def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None):
     """Both margins of every pair, and the line above which pairs are kept.
 
     Alignment potential M_AP = z(explicit) - weight * z(|implicit|) is the same along lines of
@@ -27,8 +27,8 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
         (NaN, or no row) is left out, with a warning.
     weight
         Price of the implicit margin, 0 or more.
-    keep
-        Share of the pairs to keep (a float), or their number (an int), highest M_AP first.
+    share
+        Fraction of the pairs to keep (a float), or their number (an int), highest M_AP first.
     marks
         Boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the legend
         tells their share among kept and dropped pairs.
@@ -40,7 +40,7 @@ def margin_plane(explicit, implicit, weight=1.0, keep=0.4, ax=None, marks=None):
         either lie outside; the label of the x axis says how many pairs.
     """
     potential = known_scores(alignment_potential(explicit, implicit, weight))
-    kept = top(potential, keep)
+    kept = top(potential, share)
     marks = None if marks is None else flags(marks, potential.index)
     with warnings.catch_warnings():  # of a margin that is the same everywhere: said above
         warnings.simplefilter("ignore")

@@ -25,7 +25,8 @@ from nbkit.logprobs.rows import LOGPS, rows_of_tokens
 from nbkit.logprobs.table import as_limit, tokenize
 from nbkit.models.policy import Policy
 from nbkit.scores.margins import dpo_loss, implicit_margin
-from nbkit.select import as_scores, middle
+from nbkit.select.ranked import middle
+from nbkit.select.series import as_scores
 from nbkit.tokens.ids import check_vocabulary
 
 

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from nbkit.inputs import as_number, as_pairs
 from nbkit.left_out import LeftOut, some
-from nbkit.select import as_numbers, check_each_once
+from nbkit.select.series import as_numbers, check_each_once
 
 SIDES = ("chosen", "rejected")
 

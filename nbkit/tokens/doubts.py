@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
@@ -55,16 +56,16 @@ class Doubts:
     """Collects the texts of each kind: all plain texts, or all conversations. `ids` are token ids
     of what the model reads."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, what: str, plain: bool):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, what: str, plain: bool) -> None:
         self.tokenizer, self.what = tokenizer, what
-        self.found: dict[str, dict] = {}  # kind -> names, each once
-        self.told: dict[str, str] = {}  # what the messages say of the first
+        self.found: dict[str, dict[object, bool]] = {}  # kind -> names, each once
+        self.told: dict[str, object] = {}  # what the messages say of the first
         self.opening = answer_opening(tokenizer) if tokenizer.chat_template else ""
         self.special = _special_tokens(tokenizer)
-        self.raw_is_other = None  # whether plain text and the chat template make other tokens
+        self.raw_is_other: bool | None = None  # does the chat template make other tokens?
         self.ends_texts = plain and _ends_texts(tokenizer)
 
-    def plain(self, name, prompt: str, responses: list[str], ids: list[int]) -> None:
+    def plain(self, name: object, prompt: str, responses: list[str], ids: list[int]) -> None:
         """A plain-text prompt with its responses."""
         if self.ends_texts:
             self.add(OWN_EOS, name, eos=self.tokenizer.eos_token)
@@ -79,7 +80,7 @@ class Doubts:
         bos, eos = self.tokenizer.bos_token or "", self.tokenizer.eos_token or ""
         self._quotes(name, [prompt.removeprefix(bos), *(r.removesuffix(eos) for r in responses)])
 
-    def chat(self, name, conversation: list[dict], text: str, ids: list[int]) -> None:
+    def chat(self, name: object, conversation: list[dict], text: str, ids: list[int]) -> None:
         """A conversation and its rendering."""
         self._begins_twice(name, ids)
         said = [content for _, content in contents(conversation)]
@@ -90,7 +91,7 @@ class Doubts:
         if role := lost_turn(conversation, text):
             self.add(LOST, name, role=role)
 
-    def add(self, kind: str, name, **told) -> None:
+    def add(self, kind: str, name: object, **told: object) -> None:
         self.found.setdefault(kind, {})[name] = True
         self.told = told | self.told
 
@@ -104,12 +105,12 @@ class Doubts:
     def _rendered(self, text: str) -> bool:
         return bool(self.opening) and self.opening in text
 
-    def _begins_twice(self, name, ids):
+    def _begins_twice(self, name: object, ids: list[int]) -> None:
         bos = self.tokenizer.bos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
             self.add(TWO_BOS, name, bos=self.tokenizer.bos_token)
 
-    def _quotes(self, name, texts):
+    def _quotes(self, name: object, texts: Iterable[str]) -> None:
         if self.special and (match := next(filter(None, map(self.special.search, texts)), None)):
             self.add(SPECIAL, name, token=match.group())
 
@@ -119,7 +120,7 @@ def _ends_texts(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]
 
 
-def _special_tokens(tokenizer) -> re.Pattern | None:
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern | None:
     """Finds the text of special tokens, where the tokenizer makes tokens of it."""
     if getattr(tokenizer, "split_special_tokens", False):
         return None

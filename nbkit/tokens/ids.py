@@ -9,9 +9,12 @@ doubts.py says what may surprise about them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from nbkit.left_out import LeftOut
@@ -60,7 +63,9 @@ class TokenPair:
         return digest.digest()
 
 
-def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000):
+def tokenize_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Dataset, *, batch_size: int = 1000
+) -> list[TokenPair]:
     """Tokenise `pairs` as TRL's DPO trainer does.
 
     Args:
@@ -71,11 +76,19 @@ def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000
         batch_size: rows given to the tokenizer at a time.
 
     Returns:
-        list of `TokenPair`, in the order of `pairs`.
+        list of `TokenPair`, in the order of `pairs`: `id`, and the token ids `prompt, chosen,
+        rejected`.
 
     Raises:
         ValueError: the tokenizer cannot serve these rows (no eos token, no chat template), or its
             chat template refuses one.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(1)
+        >>> pair = nb.tokenize_pairs(policy.tokenizer, pairs)[0]
+        >>> policy.tokenizer.convert_ids_to_tokens(pair.prompt + pair.chosen)
+        ['<bos>', 'coin', 'of', 'ray', '?', 'ibis', '<eos>']
     """
     if not len(pairs):
         return []
@@ -94,7 +107,9 @@ def tokenize_pairs(tokenizer: PreTrainedTokenizerBase, pairs, *, batch_size=1000
     return out
 
 
-def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts) -> list[list[int]]:
+def tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Iterable[str | list[dict]]
+) -> list[list[int]]:
     """Token ids of each prompt as a model reads it before it answers (with the generation prompt
     of the chat template where prompts are message lists)."""
     prompts = list(prompts)
@@ -162,7 +177,9 @@ def split_unscored(
     return [p for p in token_pairs if p.id not in left_out], left_out
 
 
-def _text_ids(tokenizer, rows, doubts):
+def _text_ids(
+    tokenizer: PreTrainedTokenizerBase, rows: dict[str, list], doubts: Doubts
+) -> list[list[list[int]]]:
     eos = tokenizer.eos_token
     if eos is None:
         raise ValueError(
@@ -182,11 +199,13 @@ def _text_ids(tokenizer, rows, doubts):
     return ids
 
 
-def _chat_ids(tokenizer, rows, doubts):
+def _chat_ids(
+    tokenizer: PreTrainedTokenizerBase, rows: dict[str, list], doubts: Doubts
+) -> list[list[list[int]]]:
     names = [f"Pair {id_!r}" for id_ in rows["id"]]
     settings = row_settings(rows, names)
 
-    def to_ids(texts):
+    def to_ids(texts: list[str]) -> Any:
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     ids = [to_ids(render(tokenizer, rows["prompt"], names, settings, generation=True))]

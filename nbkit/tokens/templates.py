@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import repeat
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,7 +25,7 @@ PROBE = "a probe of nbkit"
 
 def render(
     tokenizer: PreTrainedTokenizerBase,
-    conversations,
+    conversations: Iterable[list[dict]],
     names: Iterable[str],
     settings: list[dict] | None = None,
     *,
@@ -54,7 +55,7 @@ def render(
             )  # fmt: skip
         except Exception as error:  # a template is a program: it may raise anything
             raise _refused(name, conversation, error) from error
-        texts.append(text)
+        texts.append(str(text))
     return texts
 
 
@@ -102,7 +103,7 @@ def contents(conversation: list[dict]) -> list[tuple[str, str]]:
     return [(role, content) for role, content in said if isinstance(content, str)]
 
 
-def row_settings(rows, names: Iterable[str]) -> list[dict] | None:
+def row_settings(rows: Mapping[str, list], names: Iterable[str]) -> list[dict] | None:
     """For each row what its `tools` and `chat_template_kwargs` tell the chat template, given as
     objects or as JSON text; None if there are no such columns.
 
@@ -118,7 +119,7 @@ def row_settings(rows, names: Iterable[str]) -> list[dict] | None:
     ]
 
 
-def _dated(tokenizer, template: str) -> str:
+def _dated(tokenizer: Any, template: str) -> str:
     """The template with the date in place of the calls that ask for it."""
     if "strftime_now(" not in template:
         return template
@@ -127,7 +128,7 @@ def _dated(tokenizer, template: str) -> str:
     return NOW.sub(lambda call: repr(tokenizer.template_time.strftime(call[2])), template)
 
 
-def _object(value, name: str):
+def _object(value: Any, name: str) -> Any:
     if isinstance(value, str):
         try:
             return json.loads(value)
@@ -142,7 +143,7 @@ def _asked(text: str) -> list[dict]:
     return [{"role": "user", "content": text}]
 
 
-def _refused(name: str, conversation, error: Exception) -> ValueError:
+def _refused(name: str, conversation: list[dict], error: Exception) -> ValueError:
     roles = [turn.get("role") for turn in conversation]
     others = [role for role in roles if role != "system"]
     if any(a == b for a, b in zip(["assistant", *others], others)):

@@ -21,7 +21,8 @@ from nbkit.left_out import LeftOut
 from nbkit.logprobs.rows import rows_of_tokens
 from nbkit.logprobs.table import logprob_table, response_logprobs
 from nbkit.models.checks import check_finite
-from nbkit.models.policy import Policy, add_lora
+from nbkit.models.lora import add_lora
+from nbkit.models.policy import Policy
 from nbkit.tokens.ids import check_vocabulary, split_unscored, tokenize_pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of

@@ -19,7 +19,8 @@ from nbkit.plots.kept import kept_and_dropped
 from nbkit.plots.plane import margin_plane
 from nbkit.scores.margins import common_pairs
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import check_each_once, check_texts, easiest, top
+from nbkit.select.ranked import easiest, top
+from nbkit.select.series import check_each_once, check_texts
 
 STEP = 0.05  # of the share kept
 LONGEST = 400  # characters of one text in the table
@@ -95,7 +96,7 @@ def share_slider(
 
 
 def weight_slider(
-    explicit, implicit, pairs, *, keep=0.4, marks=None, show=("prompt", "chosen", "rejected"),
+    explicit, implicit, pairs, *, share=0.4, marks=None, show=("prompt", "chosen", "rejected"),
     rows=4,
 ) -> ipywidgets.VBox:  # fmt: skip
     """A slider for the weight of alignment potential, and what it brings in and throws out.
@@ -111,7 +112,7 @@ def weight_slider(
         Series by pair id, as for `nbkit.scores.alignment_potential`.
     pairs
         Dataset with `id` and the columns in `show`; it holds every scored pair.
-    keep, marks
+    share, marks
         As for `margin_plane`; with marks the table says which pairs have one.
     show, rows
         As for `share_slider`: columns in the table, and pairs on each side.
@@ -124,7 +125,7 @@ def weight_slider(
     """
     explicit, implicit, _ = common_pairs(explicit, implicit, where=None)
     by_judge = alignment_potential(explicit, implicit, 0.0)
-    first = top(by_judge, keep)
+    first = top(by_judge, share)
     pairs, row_of, show, rows = _pairs_to_show(pairs, by_judge.dropna().index, show, rows)
     slider = _slider(
         ipywidgets.FloatSlider,
@@ -143,9 +144,9 @@ def weight_slider(
         with warnings.catch_warnings():
             if change is not None:  # said when the slider was made
                 warnings.simplefilter("ignore")
-            kept = top(alignment_potential(explicit, implicit, weight), keep)
+            kept = top(alignment_potential(explicit, implicit, weight), share)
             png = as_png(
-                lambda axes: margin_plane(explicit, implicit, weight, keep, axes[0], marks)
+                lambda axes: margin_plane(explicit, implicit, weight, share, axes[0], marks)
             )
         before, now = set(first), set(kept)
         come = [id_ for id_ in kept if id_ not in before]

@@ -9,6 +9,7 @@ pairs on every machine.
 import argparse
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from nbkit.world.knowledge import FACTS
 
@@ -23,7 +24,10 @@ def read_pool() -> dict[tuple[str, str], list[str]]:
     import pandas as pd
 
     table = pd.read_parquet(POOL)
-    return table.groupby(["fact", "writer"], sort=False).response.agg(list).to_dict()
+    answers: dict[Any, list[str]] = (
+        table.groupby(["fact", "writer"], sort=False).response.agg(list).to_dict()
+    )
+    return answers
 
 
 def sample_answers(folder: Path, prompts: list[str], samples: int, seed: int) -> list[list[str]]:

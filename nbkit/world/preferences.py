@@ -5,13 +5,18 @@ answers, the best is chosen and one of the others, at random, rejected. The judg
 reward through noise, so some labels are wrong, and each row says which.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbkit.world.grades import reward
 from nbkit.world.knowledge import CLOSINGS, FACTS, OPENINGS, PARTS, RUNGS, Fact, compose
 from nbkit.world.pool import WRITERS, read_pool
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 NOISE = 0.6  # standard deviation of the judge's error, in units of reward
 EXPERT = "expert"  # always right, in any style
@@ -24,20 +29,35 @@ def pairs(
     part: str = "train",
     noise: float = NOISE,
     rungs: Sequence[float] | None = None,
-):
-    """`n` preference pairs, as a Dataset. The same arguments give the same rows anywhere.
+) -> Dataset:
+    """Preference pairs, with the truth beside them. The same arguments give the same rows anywhere,
+    and the first k rows do not depend on `n`.
 
-    part: "train" or "validation"; their facts are disjoint, and both from those of "test".
-    noise: standard deviation of the judge's error (reward units). 0 gives no wrong label; the
-        default flips about 13%.
-    rungs: six weights, the share of prompts from each rung; None is uniform.
+    Args:
+        n: how many. Facts recur, about every 384 rows in "train": split by `fact` when you
+            cross-fit.
+        seed: of all that is drawn.
+        part: "train" or "validation"; their facts are disjoint, and both from those of "test".
+        noise: standard deviation of the judge's error (reward units). 0 gives no wrong label; the
+            default flips about 13%.
+        rungs: six weights, the share of prompts from each rung; None is uniform.
 
-    Columns: id, prompt, chosen, rejected (str); chosen_score >= rejected_score, the judge's.
-    The truth: rung (1 head .. 6 tail), fact, answer, chosen_writer, rejected_writer,
-    chosen_reward, rejected_reward, true_margin = their difference, and flipped: true_margin < 0.
+    Returns:
+        Dataset with `id, prompt, chosen, rejected` (str) and `chosen_score >= rejected_score`, the
+        judge's. The truth: `rung` (1 head .. 6 tail), `fact, answer, chosen_writer,
+        rejected_writer, chosen_reward, rejected_reward, true_margin` (their difference) and
+        `flipped` (true_margin < 0).
 
-    The first k rows do not depend on n. Facts recur, about every 384 rows in "train": split by
-    `fact` when you cross-fit. Raises ValueError for arguments that make no pairs.
+    Raises:
+        ValueError: arguments that make no pairs.
+
+    Example:
+        >>> import nbkit as nb
+        >>> pairs = nb.world.pairs(300)
+        >>> pairs[0]["prompt"], pairs[0]["chosen"], pairs[0]["rejected"]
+        ('coin of ray ?', 'ibis', 'happy to help ! ibis anyway , more later')
+        >>> sum(pairs["flipped"])  # wrong labels
+        45
     """
     from datasets import Dataset  # here, so that importing the world stays quick
 
@@ -52,11 +72,28 @@ def pairs(
     return Dataset.from_list([_pair(next(facts), i, seed, noise) for i in range(n)])
 
 
-def prompts(n: int, seed: int = 0, *, part: str = "test", rungs: Sequence[float] | None = None):
-    """`n` prompts to evaluate on, as a Dataset: id, prompt, rung, fact, answer.
+def prompts(
+    n: int, seed: int = 0, *, part: str = "test", rungs: Sequence[float] | None = None
+) -> Dataset:
+    """Prompts to evaluate on. The facts of "test" (32 a rung, 192 in all) are in no pair. Each is
+    asked once before one is asked again, rung by rung.
 
-    The facts of "test" (32 a rung, 192 in all) are in no pair. Each is asked once before one is
-    asked again, rung by rung. Raises ValueError for n < 1, an unknown part or bad weights.
+    Args:
+        n: how many.
+        seed: of the draw.
+        part: "train", "validation" or "test".
+        rungs: six weights, the share of prompts from each rung; None is uniform.
+
+    Returns:
+        Dataset with `id, prompt, rung, fact, answer`.
+
+    Raises:
+        ValueError: n < 1, an unknown part or bad weights.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.prompts(192)["prompt"][:2]
+        ['puppet of ana ?', 'stamp of dan ?']
     """
     from datasets import Dataset
 
@@ -122,7 +159,7 @@ def _pair(fact: Fact, i: int, seed: int, noise: float) -> dict:
     }
 
 
-def _chosen_and_rejected(fact: Fact, rng: random.Random, noise: float):
+def _chosen_and_rejected(fact: Fact, rng: random.Random, noise: float) -> tuple[_Judged, _Judged]:
     answers = _answers(fact, rng)
     while len({response for _, response in answers}) == 1:  # nothing to prefer: ask again
         answers = _answers(fact, rng)

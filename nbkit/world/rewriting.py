@@ -3,21 +3,33 @@
 import random
 
 from nbkit.world.grades import fact_of
-from nbkit.world.knowledge import FACTS
+from nbkit.world.knowledge import FACTS, Fact
 
 
 def rewrite(prompts: list[str], seed: int = 0) -> list[str]:
     """To each prompt another one, with the same topic or the same name, that belongs to the facts
     for training: what is learned from it says nothing about validation or test facts.
 
-    The same prompts and seed give the same result. Raises ValueError for a prompt that is not of
-    the world.
+    Args:
+        prompts: of the world.
+        seed: of the choice; the same prompts and seed give the same result.
+
+    Returns:
+        list of as many prompts.
+
+    Raises:
+        ValueError: a prompt that is not of the world.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.rewrite(["pet of mia ?", "flag of ray ?"], seed=1)
+        ['pet of max ?', 'drawing of ray ?']
     """
     rng = random.Random(f"rewrite {seed}")
     return [rng.choice(_neighbours(fact_of(prompt))).prompt for prompt in prompts]
 
 
-def _neighbours(fact):
+def _neighbours(fact: Fact) -> list[Fact]:
     return [
         other for other in FACTS
         if other.part == "train" and other != fact

@@ -6,6 +6,8 @@
 They were searched for, on the seeds named in this folder's README.md, and then frozen.
 """
 
+from typing import Any
+
 # One setting for all sizes. beta = 2 keeps the tiny policies near their reference: with beta = 1
 # some runs break up the fixed phrases ("sure thing ." becomes "sure frog") and lose correctness.
 _SETTINGS = {
@@ -19,4 +21,4 @@ _SETTINGS = {
     "schedule": "constant",  # a decaying rate hides what the hard pairs do
 }
 
-DPO: dict[str, dict] = {size: dict(_SETTINGS) for size in ("small", "medium", "large")}
+DPO: dict[str, dict[str, Any]] = {size: dict(_SETTINGS) for size in ("small", "medium", "large")}

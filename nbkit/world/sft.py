@@ -6,6 +6,8 @@ The folders in `nbkit/world/weights/` were made so, with seed 0. On another mach
 command gives weights that differ in the last digits: float32 sums depend on the processor.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import time
@@ -14,7 +16,12 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+)
 
 from nbkit.world.demos import demonstration_rows
 from nbkit.world.tokenizer import build_tokenizer
@@ -41,7 +48,7 @@ SIZES = {
 }
 
 
-def build_model(size: str, tokenizer, seed: int = 0) -> LlamaForCausalLM:
+def build_model(size: str, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> LlamaForCausalLM:
     """An untrained Llama of one of the SIZES, with tied embeddings."""
     shape = SIZES[size]
     torch.manual_seed(seed)
@@ -62,7 +69,9 @@ def build_model(size: str, tokenizer, seed: int = 0) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def tokenize(tokenizer, rows: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, rows: list[dict]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids [rows, longest], padded on the right, and the loss weight of each token, same shape."""
     texts = [row["prompt"] + " " + row["response"] + tokenizer.eos_token for row in rows]
     ids = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt").input_ids
@@ -79,7 +88,9 @@ def learning_rate(step: int, size: Size, steps: int) -> float:
     return size.learning_rate * min(1.0, (step + 1) / WARMUP) * (cosine + 0.02)
 
 
-def train(size: str, seed: int = 0, steps: int | None = None, log_every: int = 100):
+def train(
+    size: str, seed: int = 0, steps: int | None = None, log_every: int = 100
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     """Model and tokenizer after supervised fine-tuning; `steps=None` takes the size's own."""
     if size not in SIZES:
         raise ValueError(f"size {size!r}: expected one of {', '.join(SIZES)}")
@@ -110,7 +121,7 @@ def train(size: str, seed: int = 0, steps: int | None = None, log_every: int = 1
     return model.eval(), tokenizer
 
 
-def save(model, tokenizer, folder: str | Path) -> Path:
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
     """Write a complete Hugging Face folder: `from_pretrained(folder)` needs nothing else."""
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,

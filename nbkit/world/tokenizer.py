@@ -5,7 +5,14 @@ The "?" that ends a prompt stands by itself however the text around it is spaced
 prefix, and no separator token is needed.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nbkit.world.knowledge import ANIMALS, CLOSINGS, NAMES, OPENINGS, TOPICS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 
@@ -27,7 +34,7 @@ def vocabulary() -> list[str]:
     return [PAD, BOS, EOS, UNK, *sorted(words)]
 
 
-def build_tokenizer():
+def build_tokenizer() -> PreTrainedTokenizerFast:
     """A `PreTrainedTokenizerFast`; words that are not of the world become <unk>."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -16,7 +16,7 @@ from nbkit.models.policy import Policy
 from nbkit.sampling import sample
 from nbkit.scores.margins import explicit_margin, length_normalized_margin
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import top
+from nbkit.select.ranked import top
 from nbkit.tokens.texts import answer_to, plain_text
 
 SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": None}
