@@ -26,8 +26,7 @@ class Estimate:
 
     Attributes:
         value: what was estimated.
-        low: end of the interval; NaN where there is none.
-        high: the other end.
+        low, high: ends of the interval; NaN where there is none.
         n: from how many of its `unit` it was estimated.
         unit: such as "runs", "prompts" or "pairs".
         confidence: of the interval, such as 0.95; None where none was asked for.

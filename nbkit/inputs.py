@@ -122,29 +122,30 @@ def as_prompts(prompts: Prompts) -> list[Any]:
         TypeError: what is no prompt.
         ValueError: no prompts; no `prompt` column; texts and conversations mixed.
     """
-    columns = getattr(prompts, "column_names", None)
-    columns = columns if columns is not None else getattr(prompts, "columns", None)
+    asked: Any = prompts
+    columns = getattr(asked, "column_names", None)
+    columns = columns if columns is not None else getattr(asked, "columns", None)
     if columns is not None:
         if "prompt" not in columns:
             raise ValueError(f"Expected a `prompt` column, got columns {list(columns)}.")
-        prompts = prompts["prompt"]
-    prompts = as_plain(prompts)
-    if isinstance(prompts, str) or _is_conversation(prompts):
-        return [prompts]
-    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
-        raise TypeError(f"Expected prompts (texts, or lists of messages), got {_kind(prompts)}.")
-    prompts = [as_plain(prompt) for prompt in prompts]
-    if not prompts:
+        asked = asked["prompt"]
+    asked = as_plain(asked)
+    if isinstance(asked, str) or _is_conversation(asked):
+        return [asked]
+    if isinstance(asked, Mapping) or not isinstance(asked, Iterable):
+        raise TypeError(f"Expected prompts (texts, or lists of messages), got {_kind(asked)}.")
+    asked = [as_plain(prompt) for prompt in asked]
+    if not asked:
         raise ValueError("There are no prompts to answer: got an empty list.")
-    text = isinstance(prompts[0], str)
-    for number, prompt in enumerate(prompts):
+    text = isinstance(asked[0], str)
+    for number, prompt in enumerate(asked):
         if not (isinstance(prompt, str) if text else _is_conversation(prompt)):
             expected = "a text" if text else "a list of messages ({'role', 'content'})"
             raise TypeError(
                 f"Prompt {number} is {_kind(prompt)}; expected {expected}"
                 f"{', as the first one is' if number else ''}."
             )
-    return prompts
+    return asked
 
 
 def as_number(

@@ -49,8 +49,10 @@ ROOMS = [
     "evaluate.py",
     "experiments/arguments.py",
     "experiments/jobs.py",
+    "experiments/kept.py",
     "experiments/crossfit.py",
     "experiments/gains.py",
+    "experiments/trials.py",
     "experiments/comparison.py",
     "experiments/selfplay",
     "experiments",
@@ -289,7 +291,13 @@ def test_no_machine_path_and_no_registry_host_in_the_repository():
 
 def test_the_reader_of_the_repository_sees_it():
     seen = {path.relative_to(ROOT).as_posix() for path in repository_files()}
-    assert {"README.md", ".ci/run", ".github/workflows/ci.yml", "nbkit/__init__.py", "nbkit/course/lessons/course.toml"} <= seen
+    assert {
+        "README.md",
+        ".ci/run",
+        ".github/workflows/ci.yml",
+        "nbkit/__init__.py",
+        "nbkit/course/lessons/course.toml",
+    } <= seen
     assert not any(".safetensors" in name for name in seen)
 
 

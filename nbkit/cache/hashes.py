@@ -109,7 +109,7 @@ def _told(policy: Policy, part: Any) -> str:
     return tell(policy, part)
 
 
-def _unknown(part) -> TypeError:
+def _unknown(part: Any) -> TypeError:
     return TypeError(
         f"What depends on {part!r:.80} ({_kind(part)}) cannot be kept by its content, which is not "
         "to be told from another's. Give a plain value, an array, a table or a function of a "
@@ -117,78 +117,78 @@ def _unknown(part) -> TypeError:
     )
 
 
-def _kind(part) -> str:
+def _kind(part: Any) -> str:
     return f"{type(part).__module__}.{type(part).__qualname__}"
 
 
-def _told_list(policy, part) -> str:
+def _told_list(policy: Policy, part: Any) -> str:
     return f"[{', '.join(_told(policy, item) for item in part)}]"
 
 
-def _told_mapping(policy, part) -> str:
+def _told_mapping(policy: Policy, part: Any) -> str:
     items = (f"{_told(policy, key)}: {_told(policy, value)}" for key, value in part.items())
     return f"{{{', '.join(sorted(items))}}}"
 
 
-def _told_set(policy, part) -> str:
+def _told_set(policy: Policy, part: Any) -> str:
     return f"{{{', '.join(sorted(_told(policy, item) for item in part))}}}"
 
 
-def _told_pairs(policy, part) -> str:
+def _told_pairs(policy: Policy, part: Any) -> str:
     return _told(policy, list(hash_pairs(policy, part).items()))  # their order counts, too
 
 
-def _told_table(policy, part) -> str:
+def _told_table(policy: Policy, part: Any) -> str:
     frame = part if isinstance(part, pd.DataFrame) else part.to_frame()
     rows = pd.util.hash_pandas_object(frame).to_numpy()  # TypeError: cells that are lists
     return f"{_kind(part)}({_told(policy, list(frame.columns))}, {_told(policy, rows)})"
 
 
-def _told_array(policy, part) -> str:
+def _told_array(policy: Policy, part: Any) -> str:
     if part.dtype.hasobject:
         return f"{_kind(part)}({part.shape}, {_told(policy, part.ravel().tolist())})"
     digest = hashlib.sha256(np.ascontiguousarray(part).data)
     return f"{_kind(part)}({part.shape}, {part.dtype.str}, {digest.hexdigest()})"
 
 
-def _told_tensor(policy, part) -> str:
+def _told_tensor(policy: Policy, part: Any) -> str:
     digest = hashlib.sha256(_raw(part))
     return f"{_kind(part)}({tuple(part.shape)}, {part.dtype}, {digest.hexdigest()})"
 
 
-def _told_call(policy, part) -> str:
+def _told_call(policy: Policy, part: Any) -> str:
     """Of a function with some of its arguments, or with its object."""
     bound = isinstance(part, MethodType)
     parts = (part.__func__, part.__self__) if bound else (part.func, part.args, part.keywords)
     return f"{_kind(part)}({', '.join(_told(policy, piece) for piece in parts)})"
 
 
-def _told_name(policy, part) -> str:
+def _told_name(policy: Policy, part: Any) -> str:
     if "<" in part.__qualname__:  # a lambda, or a function inside of another
         raise _unknown(part)
     return f"{part.__module__}.{part.__qualname__}"
 
 
-def _told_model(policy, part) -> str:
+def _told_model(policy: Policy, part: Any) -> str:
     config = getattr(part, "config", None)
     settings = _settings(config.to_dict()) if config is not None else []
     _add_weights(digest := hashlib.sha256(), part)
     return f"{_kind(part)}({_told(policy, settings)}, {digest.hexdigest()})"
 
 
-def _told_tokenizer(policy, part) -> str:
+def _told_tokenizer(policy: Policy, part: Any) -> str:
     content = [part.get_vocab(), part.special_tokens_map, part.chat_template]
     return f"{_kind(part)}({_told(policy, content)})"
 
 
-def _told_dataclass(policy, part) -> str:
+def _told_dataclass(policy: Policy, part: Any) -> str:
     fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     return f"{_kind(part)}({_told(policy, fields)})"
 
 
 PLAIN = (bool, int, float, complex, str, bytes)  # no subclasses: they may hold more
 # What a part may be, and how its content is told; the first that fits.
-TOLD = [
+TOLD: list[tuple[Any, Callable[[Policy, Any], str]]] = [
     ((list, tuple, range), _told_list),
     (Mapping, _told_mapping),
     (Set, _told_set),

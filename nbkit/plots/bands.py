@@ -21,6 +21,7 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
             row) is left out, with a warning.
         a_band, b_band: (low, high): shares, as for `nbkit.select.middle`. Kept is what lies in both
             bands: their intersection, `nbkit.select.both`, which may be empty here.
+        ax: matplotlib Axes to draw on; default: the current ones.
         marks: boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the
             legend tells their share among kept and dropped pairs.
 

@@ -76,6 +76,10 @@ def as_png(draw, panels: int = 1) -> bytes:
 
     The figure is unknown to pyplot: no backend shows it, and none has to be closed.
 
+    Args:
+        draw: function of a list of matplotlib Axes.
+        panels: how many Axes.
+
     Example:
         >>> import nbkit as nb
         >>> nb.plots.as_png(lambda axes: axes[0].plot([0, 1]))[1:4]

@@ -21,6 +21,7 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
         trace: tidy DataFrame with columns `step, id, margin` (implicit reward margin, beta
             included), the same pairs at every step: `run.trace` of `nbkit.train_dpo(...,
             trace=pairs)`.
+        ax: matplotlib Axes to draw on; default: the current ones.
         scores: Series by pair id whose lower values mean easier; pairs without a score are left
             out, and counted in the label. Default: the learned step of this trace. Ties go to the
             pair with the higher mean margin, then by id.

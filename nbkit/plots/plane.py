@@ -25,6 +25,7 @@ def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None)
             without one of them (NaN, or no row) is left out, with a warning.
         weight: price of the implicit margin, 0 or more.
         share: of the pairs: a fraction (a float) or their number (an int), highest M_AP first.
+        ax: matplotlib Axes to draw on; default: the current ones.
         marks: boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the
             legend tells their share among kept and dropped pairs.
 

@@ -9,6 +9,8 @@ def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie co
     Args:
         table: DataFrame with columns `name, win_rate, low, high`: shares from 0 to 1, drawn from
             top to bottom in the order in which they come.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        xlabel: name of what is drawn, and what it is against.
 
     Example:
         >>> import matplotlib.pyplot as plt

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -19,6 +22,7 @@ LOGPS = [f"{side}_logp" for side in SIDES]
 TOKENS = [f"{side}_tokens" for side in SIDES]
 SMALL = 5e8  # parameters of a model that is copied to float32 to see what its precision costs
 WATCHED = 32  # pairs that are looked at
+NOTHING = "This training taught nothing"  # how the warning begins
 
 
 def watched(token_pairs: list[TokenPair]) -> list[TokenPair]:
@@ -45,10 +49,29 @@ def warn_if_nothing(policy: Policy, token_pairs, before, after, settings, steps)
         found = noise(rounding(policy, token_pairs))
         if moved < np.sqrt(2) * found:  # then there is less of the training in it than of rounding
             warn(
-                f"This training taught nothing that can be told from rounding: it moved the "
+                f"{NOTHING} that can be told from rounding: it moved the "
                 f"log-probs of its pairs by {moved:.2g} nats (rms), and {dtype_name(policy)} alone "
                 f"by about {found:.2g}. {remedy(policy, settings)} (there were {steps} steps)."
             )
+
+
+@contextlib.contextmanager
+def said_once() -> Iterator[None]:
+    """Inside the block only the first warning of `warn_if_nothing` is shown, of many trainings."""
+    show, said = warnings.showwarning, []
+
+    def show_first(message, *where, **more):
+        if not str(message).startswith(NOTHING):
+            show(message, *where, **more)
+        elif not said:
+            said.append(message)
+            show(message, *where, **more)
+
+    warnings.showwarning = show_first
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def warn_if_noise(policy: Policy, token_pairs, score: pd.Series, settings) -> None:
