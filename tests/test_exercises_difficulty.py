@@ -12,6 +12,7 @@ from scipy import special, stats
 
 from nbkit import estimates, scores
 from nbkit.course.exercises import crossfit, difficulty, selective
+from nbkit.experiments.crossfit import folds
 from nbkit.train.settings import updates
 
 # Right solutions, written differently ------------------------------------------------------------
@@ -460,8 +461,8 @@ def test_halves_that_keep_groups_together_leak_nothing():
         }
     )
     facts = pd.Series(groups, pairs["id"][:])
-    assert crossfit.leak(scores.folds(pairs, groups="fact"), facts) == 0
-    assert crossfit.leak(scores.folds(pairs, groups="prompt"), facts) > 0.5
+    assert crossfit.leak(folds(pairs, groups="fact"), facts) == 0
+    assert crossfit.leak(folds(pairs, groups="prompt"), facts) > 0.5
 
 
 def test_the_right_solutions_on_numbers_by_hand():
