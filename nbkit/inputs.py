@@ -176,7 +176,7 @@ def as_count(value: int, name: str, *, least: int = 1) -> int:
     return int(value)
 
 
-def as_limit(value, name: str) -> int | None:
+def as_limit(value: int | None, name: str) -> int | None:
     """A whole number above 0, or None where the default is meant."""
     return None if value is None else as_count(value, name)
 

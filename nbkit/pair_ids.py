@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -25,7 +26,7 @@ def check_each_once(ids: pd.Index, what: str) -> None:
         )
 
 
-def check_texts(ids: Iterable, what: str, take: str = "Index it by") -> None:
+def check_texts(ids: Any, what: str, take: str = "Index it by") -> None:
     """Raise ValueError unless all ids are text."""
     if isinstance(getattr(ids, "dtype", None), pd.StringDtype) and not ids.hasnans:
         return  # without a look at each

@@ -151,7 +151,7 @@ class _Finite(LogitsProcessor):
         return scores
 
 
-def _batches(token_ids, max_new_tokens: int, budget: int) -> Iterator[list[int]]:
+def _batches(token_ids: list[list[int]], max_new_tokens: int, budget: int) -> Iterator[list[int]]:
     """Numbers of the prompts that are answered at once, the longest first."""
     order = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]), reverse=True)
     while order:

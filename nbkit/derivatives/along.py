@@ -155,9 +155,16 @@ class _Computation:
     path: str
     budget: int | None
 
-    def __call__(self, attempt: _Attempt, token_pairs, at_theta, cache=None, progress=False):
+    def __call__(
+        self,
+        attempt: _Attempt,
+        token_pairs: list[TokenPair],
+        at_theta: torch.Tensor | None,
+        cache: str | Path | None = None,
+        progress: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         given = self.policy, token_pairs, self.direction
-        if attempt.way in STEP:
+        if attempt.h is not None:  # a finite difference
             known = at_theta if attempt.way == "forward" else None
             return finite_difference(
                 *given, attempt.h, known, path=self.path, budget=self.budget, cache=cache,
@@ -179,7 +186,13 @@ class _Probe:
     slopes: torch.Tensor
 
 
-def _probe(policy, token_pairs, direction, count: int, at_theta) -> _Probe:
+def _probe(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    direction: Direction,
+    count: int,
+    at_theta: torch.Tensor | None,
+) -> _Probe:
     """Raises ValueError for derivatives that are no numbers, or log-probs of another policy."""
     where = of_all_lengths(token_pairs, count)
     pairs = [token_pairs[i] for i in where]
@@ -205,7 +218,14 @@ def _probe(policy, token_pairs, direction, count: int, at_theta) -> _Probe:
     return probe
 
 
-def _attempts(policy, token_pairs, probe: _Probe, method, step, path) -> list[_Attempt]:
+def _attempts(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    probe: _Probe,
+    method: str,
+    step: float | None,
+    path: str,
+) -> list[_Attempt]:
     """What to try, best first."""
     ways = [method]
     if method == "auto":
@@ -223,7 +243,7 @@ def _attempts(policy, token_pairs, probe: _Probe, method, step, path) -> list[_A
     return attempts
 
 
-def _in_auto(policy, token_pairs, known: bool, path) -> list[str]:
+def _in_auto(policy: Policy, token_pairs: list[TokenPair], known: bool, path: str) -> list[str]:
     """The methods that "auto" tries; `known`: the log-probs at theta were given."""
     exact = exact_ways(policy, token_pairs, path)
     if not full_precision(policy):
@@ -238,7 +258,8 @@ def _first_good(
     error (NaN where there is nothing to compare with); and why others, with `pass_over`, were
     passed over."""
     truth, good = of_margin(probe.slopes), _allowed(compute.policy)
-    errors, refusals = {}, []
+    errors: dict[_Attempt, float] = {}
+    refusals: list[str] = []
     for attempt in attempts if truth.any() else []:
         try:
             _, found = compute(attempt, probe.pairs, probe.given)
@@ -250,16 +271,18 @@ def _first_good(
         errors[attempt] = _distance(of_margin(found), truth)
         if errors[attempt] <= good:
             break
-    best = min(errors, key=errors.get) if errors else attempts[0]
+    best = min(errors, key=errors.__getitem__) if errors else attempts[0]
     return best, errors.get(best, math.nan), refusals
 
 
-def _allowed(policy) -> float:
+def _allowed(policy: Policy) -> float:
     """The largest error that is good enough."""
     return GOOD if full_precision(policy) else GOOD_IN_HALF
 
 
-def _tell_bad(policy, best: _Attempt, error, probe: _Probe, refuse: bool, refusals) -> None:
+def _tell_bad(
+    policy: Policy, best: _Attempt, error: float, probe: _Probe, refuse: bool, refusals: list[str]
+) -> None:
     """Raise ValueError, or warn, that derivatives do not agree with the loop's."""
     said = (
         f"Derivatives of {policy.name!r} by {best.way} are {error:.1%} away from the loop's on "

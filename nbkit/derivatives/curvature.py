@@ -73,17 +73,23 @@ def gauss_newton(
     return times
 
 
-def _ways(policy, token_pairs, parameters, path, budget) -> list[Callable]:
+def _ways(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    parameters: str | Callable[[str], bool] | None,
+    path: str,
+    budget: int | None,
+) -> list[Callable]:
     """Functions u -> (log-probs, derivatives along u), best first."""
     length = norm(choose(policy, parameters))
 
-    def by_difference(u: Direction):
+    def by_difference(u: Direction) -> tuple[torch.Tensor, torch.Tensor]:
         h = STEP * length / norm(u)
         return finite_difference(
             policy, token_pairs, u, h, path=path, budget=budget, progress=False
         )
 
-    ways = [
+    ways: list[Callable] = [
         partial(EXACT[way], policy, token_pairs, budget=budget)
         for way in exact_ways(policy, token_pairs, path)
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +43,7 @@ def finite_difference(
     Returns:
         Two float64 [n, 2]: nats, summed over tokens; nats per unit of v.
     """
-    scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
+    scoring: dict[str, Any] = dict(path=path, budget=budget, cache=cache, progress=progress)
     moved = {name: p for name, p in choose(policy, "all").items() if name in direction}
     with policy.ready(), shifted(moved, direction, h):
         ahead = logp_sums(policy, token_pairs, **scoring)
@@ -70,7 +72,7 @@ def logp_sums(
 
 
 @contextlib.contextmanager
-def shifted(moved: Direction, direction: Direction, h: float):
+def shifted(moved: Direction, direction: Direction, h: float) -> Iterator[None]:
     """Inside the block the parameters are theta + h v; afterwards theta, to the last bit."""
     before = {name: p.detach().clone() for name, p in moved.items()}
     try:

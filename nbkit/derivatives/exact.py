@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 import torch.autograd.forward_ad as forward_ad
 
@@ -26,7 +27,7 @@ _dual = threading.RLock()
 
 
 @contextlib.contextmanager
-def dual_level():
+def dual_level() -> Iterator[None]:
     """Forward-mode differentiation, one thread at a time: torch has one level in the process."""
     with _dual, forward_ad.dual_level():
         yield

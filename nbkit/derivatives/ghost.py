@@ -8,9 +8,12 @@ g_out * d_out over the layers, token by token, is the derivative, and tokens bel
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch.func import functional_call
+from torch.utils.hooks import RemovableHandle
 from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
@@ -19,7 +22,7 @@ from nbkit.derivatives.parameters import Direction, differentiable
 from nbkit.logprobs.attending import packed_states
 from nbkit.logprobs.engine import default_budget
 from nbkit.logprobs.head import target_logps, target_slopes
-from nbkit.logprobs.packing import pack_row, plan_rows
+from nbkit.logprobs.packing import PackedRow, Segment, pack_row, plan_rows
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
 
@@ -70,7 +73,9 @@ def ghost(
     return sums.view(-1, 2), slopes
 
 
-def _of_row(model, row, d_head: torch.Tensor | None, meter: _Meter):
+def _of_row(
+    model: Any, row: PackedRow, d_head: torch.Tensor | None, meter: _Meter
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Log-probs of a packed row [S], and what adds up to the derivatives of its margins: the part
     of the layers by token of the row [T], the head's by scored token [S] (None: it stays)."""
     head = model.get_output_embeddings().weight
@@ -101,8 +106,12 @@ class _Meter:
     """Hooks on every layer that owns a moved parameter: `worth` [T] adds up g_out * d_out by token
     of the row, `seen` are the names of the parameters that were met."""
 
-    def __init__(self, backbone, direction: Direction, names: dict[int, str]):
-        self.seen, self.hooks, self.moves, self.measuring = set(), [], {}, False
+    def __init__(self, backbone: Any, direction: Direction, names: dict[int, str]) -> None:
+        self.worth = torch.zeros(0)
+        self.seen: set[str] = set()
+        self.hooks: list[RemovableHandle] = []
+        self.moves: dict[torch.nn.Module, Direction] = {}
+        self.measuring = False
         for layer in backbone.modules():
             own = {
                 part: direction[names[id(p)]]
@@ -126,7 +135,7 @@ class _Meter:
         for hook in self.hooks:
             hook.remove()
 
-    def after(self, layer, args, kwargs, out):
+    def after(self, layer: torch.nn.Module, args: tuple, kwargs: dict[str, Any], out: Any) -> None:
         # This hook calls the layer once more; and a layer that returns something else than a tensor
         # is left to the check of what was seen.
         if self.measuring or not isinstance(out, torch.Tensor):
@@ -140,12 +149,14 @@ class _Meter:
             out.requires_grad_(True)
         out.register_hook(lambda g_out: self.add(g_out, d_out))
 
-    def add(self, g_out, d_out):
+    def add(self, g_out: torch.Tensor, d_out: torch.Tensor) -> None:
         worth = (g_out.float() * d_out.float()).reshape(len(self.worth), -1)
         self.worth += worth.sum(1)
 
 
-def _direct_slope(layer, move: Direction, args, kwargs) -> torch.Tensor:
+def _direct_slope(
+    layer: torch.nn.Module, move: Direction, args: tuple, kwargs: dict[str, Any]
+) -> torch.Tensor:
     """What moving the layer's own parameters does to its output at the same input."""
     if isinstance(layer, LINEAR):
         still = {
@@ -161,5 +172,5 @@ def _direct_slope(layer, move: Direction, args, kwargs) -> torch.Tensor:
         return forward_ad.unpack_dual(functional_call(layer, moved, args, kwargs)).tangent
 
 
-def _length(segment) -> int:
+def _length(segment: Segment) -> int:
     return segment.prompt + sum(segment.responses)

@@ -6,8 +6,10 @@ import contextlib
 import functools
 import inspect
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +25,13 @@ _current = threading.local()
 
 
 def packed_states(
-    model, row: PackedRow, *, inputs: dict | None = None, backbone=None, fused: bool = True
-):
+    model: Any,
+    row: PackedRow,
+    *,
+    inputs: dict | None = None,
+    backbone: Any = None,
+    fused: bool = True,
+) -> torch.Tensor:
     """Last hidden states that predict the scored tokens of a packed row: [S, d].
 
     Args:
@@ -44,7 +51,7 @@ def packed_states(
 
 
 @contextlib.contextmanager
-def packed_attention(model, row: PackedRow, fused: bool = True):
+def packed_attention(model: Any, row: PackedRow, fused: bool = True) -> Iterator[None]:
     """Inside the block, `model` (a transformers model) attends as `row` is packed."""
     _current.row, _current.layout, _current.fused = row, None, fused
     try:
@@ -56,7 +63,7 @@ def packed_attention(model, row: PackedRow, fused: bool = True):
 
 
 @contextlib.contextmanager
-def attention(model, name: str):
+def attention(model: Any, name: str) -> Iterator[None]:
     """Inside the block, `model` takes the attention that transformers knows by this name."""
     before = model.config._attn_implementation
     model.config._attn_implementation = name
@@ -66,7 +73,15 @@ def attention(model, name: str):
         model.config._attn_implementation = before
 
 
-def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwargs):
+def attend_packed(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
     """transformers' attention interface over a packed row.
 
     query [1, heads, T, d], key and value [1, kv heads, T, d] -> output [1, T, heads, d], None.
@@ -100,7 +115,7 @@ def varlen_serves(device: str, dtype: torch.dtype, capability: tuple[int, int]) 
     return device == "cuda" and half and capability >= (8, 0)
 
 
-def _has_varlen(query) -> bool:
+def _has_varlen(query: torch.Tensor) -> bool:
     capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (0, 0)
     return varlen_serves(query.device.type, query.dtype, capability)
 
@@ -130,7 +145,7 @@ def varlen_layout(row: PackedRow) -> VarlenLayout:
             key_lengths.append(length + segment.prompt)
     device = row.input_ids.device
 
-    def ends(lengths):
+    def ends(lengths: list[int]) -> torch.Tensor:
         cumulative = list(accumulate(lengths, initial=0))
         return torch.tensor(cumulative, dtype=torch.int32, device=device)
 
@@ -140,19 +155,25 @@ def varlen_layout(row: PackedRow) -> VarlenLayout:
     )  # fmt: skip
 
 
-def _attend_varlen(layout: VarlenLayout, query, key, value, scaling):
+def _attend_varlen(
+    layout: VarlenLayout,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+) -> torch.Tensor:
     """One flash-attention call for the whole row, where `varlen_serves`."""
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, d]
     key, value = key[layout.keys], value[layout.keys]
-    options = dict(scale=scaling, window_size=(-1, 0))
+    options: dict[str, Any] = dict(scale=scaling, window_size=(-1, 0))
     if (groups := query.shape[1] // key.shape[1]) > 1:
         if _takes_groups(varlen_attn):
             options["enable_gqa"] = True
         else:
             key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    out = varlen_attn(
+    out: Any = varlen_attn(
         query.contiguous(), key, value,
         layout.query_ends, layout.key_ends, layout.longest_query, layout.longest_key, **options,
     )  # fmt: skip
@@ -160,7 +181,7 @@ def _attend_varlen(layout: VarlenLayout, query, key, value, scaling):
 
 
 @functools.cache
-def _takes_groups(varlen_attn) -> bool:
+def _takes_groups(varlen_attn: Callable) -> bool:
     """Whether it takes fewer key heads than query heads: from torch 2.12 on."""
     return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
@@ -169,7 +190,7 @@ def _shorter(a: slice, b: slice) -> bool:
     return a.stop - a.start < b.stop - b.start
 
 
-def _rows(x, prompt: slice, own: slice):
+def _rows(x: torch.Tensor, prompt: slice, own: slice) -> torch.Tensor:
     """Rows `prompt` and `own` of [1, heads, T, d], one after the other."""
     if own.start == prompt.stop:
         return x[:, :, prompt.start : own.stop]

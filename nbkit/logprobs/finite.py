@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
 
 
-def check_finite(policy: Policy, token_pairs: list[TokenPair], scored, positions=None) -> None:
+def check_finite(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    scored: Any,
+    positions: Sequence[int] | np.ndarray | None = None,
+) -> None:
     """Raise ValueError, naming the first pair, if a forward pass gave NaN or infinity;
     `positions` maps its pair numbers to `token_pairs`."""
     bad = ~scored.logps.isfinite()

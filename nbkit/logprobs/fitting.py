@@ -5,12 +5,13 @@ from __future__ import annotations
 from nbkit.inputs import as_limit, as_pairs
 from nbkit.left_out import LeftOut
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.tokens.ids import TokenPair, check_vocabulary, split_unscored, tokenize_pairs
 
 
 def tokenize(
     policy: Policy,
-    pairs,
+    pairs: Pairs,
     max_length: int | None,
     what: str = "pairs",
     kept_as: str = "left_out",
@@ -23,7 +24,7 @@ def tokenize(
     max_length = as_limit(max_length, "max_length") or policy.max_length
     pairs = as_pairs(pairs, what)
     token_pairs = tokenize_pairs(policy.tokenizer, pairs)
-    check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
+    check_vocabulary(token_pairs, policy.vocabulary)
     fit, left_out = split_unscored(token_pairs, max_length)
     left_out.warn(len(token_pairs), what, f".attrs[{kept_as!r}]")
     return fit, left_out

@@ -51,7 +51,8 @@ class PackedRow:
 
 def plan_rows(token_pairs: list[TokenPair], budget: int) -> list[list[int]]:
     """Group pairs, in order, into rows of at most `budget` tokens (a longer pair gets its own)."""
-    rows, tokens = [], 0
+    rows: list[list[int]] = []
+    tokens = 0
     for i, pair in enumerate(token_pairs):
         if rows and tokens + pair.tokens <= budget:
             rows[-1].append(i)
@@ -62,10 +63,16 @@ def plan_rows(token_pairs: list[TokenPair], budget: int) -> list[list[int]]:
     return rows
 
 
-def pack_row(token_pairs: list[TokenPair], indices: list[int], device="cpu") -> PackedRow:
+def pack_row(
+    token_pairs: list[TokenPair], indices: list[int], device: str | torch.device = "cpu"
+) -> PackedRow:
     """Lay the pairs `indices` out in one row."""
-    ids, positions, segments = [], [], []
-    predictors, targets, owners = [], [], []
+    ids: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    predictors: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
     for i in indices:
         pair = token_pairs[i]
         responses = (pair.chosen, pair.rejected)
@@ -87,7 +94,7 @@ def pack_row(token_pairs: list[TokenPair], indices: list[int], device="cpu") -> 
             owners += [2 * i + side] * len(scored)
         segments.append(segment)
 
-    def row(x):
+    def row(x: list) -> torch.Tensor:
         return torch.tensor(x, dtype=torch.long, device=device)
 
     return PackedRow(

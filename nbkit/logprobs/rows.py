@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -12,7 +14,7 @@ from nbkit.tokens.ids import TokenPair
 LOGPS = ["chosen_logp", "rejected_logp"]
 
 
-def rows_of(table: pd.DataFrame, ids, what: str = "reference") -> pd.DataFrame:
+def rows_of(table: pd.DataFrame, ids: Iterable[str], what: str = "reference") -> pd.DataFrame:
     """The rows of a log-prob table for `ids`, in their order. The table may hold more.
 
     Args:

@@ -50,7 +50,7 @@ class LogprobCache:
     def write(self, rows: pd.DataFrame) -> None:
         """Add a part. Several processes may write into one folder. Rows that cannot be written
         (there is a warning) go with the next part."""
-        self.unwritten.append(rows.loc[np.isfinite(rows).all(axis=1)])
+        self.unwritten.append(rows.loc[np.isfinite(rows.to_numpy()).all(axis=1)])
         part, file = pd.concat(self.unwritten), self.folder / f"{uuid.uuid4().hex}.parquet"
         if not len(part) or keep(part, file, self.folder.parent):
             self.unwritten = []

@@ -12,12 +12,13 @@ from tqdm.auto import tqdm
 from nbkit.cache.files import try_folder
 from nbkit.cache.hashes import hash_pair
 from nbkit.inputs import as_limit, as_policy
-from nbkit.logprobs.engine import score_tokens
+from nbkit.logprobs.engine import Scored, score_tokens
 from nbkit.logprobs.finite import check_finite
 from nbkit.logprobs.fitting import tokenize
 from nbkit.logprobs.rows import LOGPS
 from nbkit.logprobs.store import LogprobCache
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.tokens.ids import TokenPair
 from nbkit.tokens.texts import token_pieces
 
@@ -28,7 +29,7 @@ SECONDS_BETWEEN_PARTS = 20.0
 
 def response_logprobs(
     policy: Policy,
-    pairs,
+    pairs: Pairs,
     *,
     max_length: int | None = None,
     path: str = "auto",
@@ -104,7 +105,7 @@ def logprob_table(
     store = LogprobCache(cache, policy) if cache is not None else None
     sums = _Sums(policy, token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
-    if store and try_cache and len(todo):
+    if cache is not None and try_cache and len(todo):
         try_folder(cache)
     try:
         with tqdm(
@@ -121,7 +122,7 @@ def logprob_table(
     return sums.table()
 
 
-def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> pd.DataFrame:
+def token_logprobs(policy: Policy, pairs: Pairs, *, max_length: int | None = None) -> pd.DataFrame:
     """Log-prob of each response token: what `response_logprobs` sums.
 
     Args:
@@ -178,19 +179,19 @@ class _Sums:
         self.logp = np.zeros((len(token_pairs), 2))
         self.tokens = np.zeros((len(token_pairs), 2), int)
         self.store, self.unwritten, self.written_at = store, [], time.monotonic()
-        self.keys = [hash_pair(p) for p in token_pairs] if store else None
+        self.keys = [hash_pair(p) for p in token_pairs] if store else []
 
     def missing(self) -> list[int]:
         """Pairs to score; those found in the cache are filled in."""
         known = self.store.load() if self.store else pd.DataFrame()
         if not len(known):
             return list(range(len(self.pairs)))
-        rows = known.index.get_indexer(self.keys)
+        rows = known.index.get_indexer(pd.Index(self.keys))
         self.logp[rows >= 0] = known[LOGPS].to_numpy()[rows[rows >= 0]]
         self.tokens[rows >= 0] = known[COUNTS].to_numpy()[rows[rows >= 0]]
         return np.flatnonzero(rows < 0).tolist()
 
-    def add(self, scored, positions: np.ndarray):
+    def add(self, scored: Scored, positions: np.ndarray) -> None:
         """Add one forward pass; `positions` maps its pair numbers to rows of the table."""
         check_finite(self.policy, self.pairs, scored, positions)
         owners = scored.owners.numpy()
@@ -202,7 +203,7 @@ class _Sums:
             if time.monotonic() - self.written_at > SECONDS_BETWEEN_PARTS:
                 self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         if self.store and self.unwritten:
             keys = [self.keys[i] for i in self.unwritten]
             self.store.write(self._numbers().iloc[self.unwritten].set_axis(keys))

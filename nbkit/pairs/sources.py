@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,7 +51,7 @@ def read(source: Pairs, split: str, revision: str | None, name: str | None) -> t
     )
 
 
-TABLES = [
+TABLES: list[tuple[Any, Callable[[Any], tables.Table]]] = [
     (pd.DataFrame, tables.from_frame),
     (datasets.Dataset, tables.from_dataset),
     ((list, tuple), tables.from_rows),
@@ -65,7 +65,7 @@ def _is_hub_id(path: Path, name: str | None) -> bool:
     return not path.exists() and files.kind_of(path) not in SUFFIXES
 
 
-def _refuse_choices(source, split, revision, name) -> None:
+def _refuse_choices(source: object, split: str, revision: str | None, name: str | None) -> None:
     """Raise ValueError for choices in a source that has nothing to choose from."""
     if split != "train":
         raise ValueError(

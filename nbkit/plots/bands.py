@@ -1,6 +1,9 @@
 """Two scores, a percentile band of each: what lies in both bands is kept."""
 
+from typing import TypeAlias
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from nbkit.left_out import LeftOut
@@ -9,8 +12,18 @@ from nbkit.plots.marked import flags, scatter_kept
 from nbkit.select.ranked import middle
 from nbkit.select.series import as_scores
 
+Band: TypeAlias = tuple[float, float]  # low and high share
 
-def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=None):
+
+def band_plane(
+    a: pd.Series,
+    b: pd.Series,
+    a_band: Band = (0.2, 0.8),
+    b_band: Band = (0.2, 0.8),
+    ax: Axes | None = None,
+    *,
+    marks: pd.Series | None = None,
+) -> Axes:
     """Every pair at its percentiles of two scores, and the rectangle that is kept.
 
     Along each axis the pairs lie evenly, whatever the scores' units and tails; where they crowd,
@@ -66,7 +79,7 @@ def band_plane(a, b, a_band=(0.2, 0.8), b_band=(0.2, 0.8), ax=None, *, marks=Non
     return ax
 
 
-def with_both(a, b) -> tuple[pd.Series, pd.Series]:
+def with_both(a: pd.Series, b: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Both scores, on the pairs that have both; the others are warned of."""
     a, b = as_scores(a), as_scores(b)
     has_a, has_b = a.dropna().index, b.dropna().index
@@ -81,19 +94,19 @@ def with_both(a, b) -> tuple[pd.Series, pd.Series]:
     return a[common], b[common]
 
 
-def in_both(a, b, a_band, b_band) -> list[str]:
+def in_both(a: pd.Series, b: pd.Series, a_band: Band, b_band: Band) -> list[str]:
     """Ids in both bands, lowest `a` first; maybe none."""
     second = set(middle(b, *b_band))
     return [id_ for id_ in middle(a, *a_band) if id_ in second]
 
 
-def percentiles(scores) -> pd.Series:
+def percentiles(scores: pd.Series) -> pd.Series:
     """Place of each pair among all, 0 (lowest) to 1, in the order that `middle` cuts."""
     ranked = middle(scores, 0, 1)
     return pd.Series([(place + 0.5) / len(ranked) for place in range(len(ranked))], ranked)
 
 
-def _label(scores, band) -> str:
+def _label(scores: pd.Series, band: Band) -> str:
     ranked = scores.loc[middle(scores, *band)]
     kept = f"(kept: {ranked.iloc[0]:.3g} to {ranked.iloc[-1]:.3g})"
     return f"{score_name(scores)}, percentile\n{kept}"

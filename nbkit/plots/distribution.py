@@ -1,13 +1,26 @@
 """Distributions of margins, or of any scores."""
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 
 from nbkit.plots.common import GUIDE, PALETTE, current_axes, plain
 
+Scores: TypeAlias = pd.Series | pd.DataFrame | Mapping[str, pd.Series]
 
-def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
+
+def margins(
+    scores: Scores,
+    ax: Axes | None = None,
+    *,
+    bins: int = 40,
+    xlabel: str = "margin (nats)",
+    unit: str = "pairs",
+) -> Axes:
     """Distribution of one or several margins (or any scores), with the share above zero.
 
     Args:
@@ -65,11 +78,11 @@ def margins(scores, ax=None, *, bins=40, xlabel="margin (nats)", unit="pairs"):
     return ax
 
 
-def _named_scores(scores) -> dict[str, pd.Series]:
+def _named_scores(scores: Scores) -> dict[str, pd.Series]:
     if isinstance(scores, pd.Series):
-        scores = {scores.name or "score": scores}
+        scores = {str(scores.name or "score"): scores}
     elif isinstance(scores, pd.DataFrame):
-        scores = {name: scores[name] for name in scores.columns}
+        scores = {str(name): scores[name] for name in scores.columns}
     elif not isinstance(scores, dict):
         raise TypeError(
             f"margins got a {type(scores).__name__}; expected a Series, a DataFrame with one "
@@ -84,7 +97,7 @@ def _named_scores(scores) -> dict[str, pd.Series]:
     return named
 
 
-def _share_above_zero(name, values, kept, unit) -> str:
+def _share_above_zero(name: str, values: pd.Series, kept: pd.Series, unit: str) -> str:
     label = f"{name}: {(kept > 0).mean():.0%} above 0"
     missing, infinite = len(values) - len(kept), int(np.isinf(kept).sum())
     label += f" ({missing} {unit} without a score)" if missing else ""

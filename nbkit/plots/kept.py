@@ -1,9 +1,13 @@
 """What a selection keeps and what it drops: the picture of one share."""
 
+from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from nbkit.plots.common import known_scores, score_name
 from nbkit.plots.experiments import over_shares, share_curve
@@ -14,7 +18,14 @@ from nbkit.select.series import as_scores
 BINS = 40
 
 
-def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
+def kept_and_dropped(
+    scores: pd.Series,
+    share: float,
+    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+    *,
+    curve: pd.DataFrame | None = None,
+    marks: pd.Series | None = None,
+) -> np.ndarray:
     """The scores with the easiest `share` kept, and where that share lies on the measured curve.
 
     Args:
@@ -59,12 +70,12 @@ def kept_and_dropped(scores, share, axes=None, *, curve=None, marks=None):
     return axes
 
 
-def _draw_scores(ax, scores, keep, marks) -> None:
+def _draw_scores(ax: Axes, scores: pd.Series, keep: list[str], marks: pd.Series | None) -> None:
     kept, dropped = scores.loc[keep], scores.drop(keep)
     finite = scores[np.isfinite(scores)]
     ax.hist(
         [part[np.isfinite(part)] for part in (kept, dropped)],
-        bins=np.histogram_bin_edges(finite, min(BINS, finite.nunique())),
+        bins=np.histogram_bin_edges(finite, min(BINS, finite.nunique())).tolist(),
         stacked=True,
         color=[KEPT, DROPPED],
         label=[
@@ -80,7 +91,7 @@ def _draw_scores(ax, scores, keep, marks) -> None:
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
 
 
-def _draw_share(ax, means, share: float) -> None:
+def _draw_share(ax: Axes, means: pd.Series, share: float) -> None:
     """Mark a share on the curve: on the line between measured shares, never beyond them."""
     ax.axvline(share, color="0.2", linestyle="--", linewidth=1)
     measured = np.isclose(means.index, share).any()
@@ -94,13 +105,13 @@ def _draw_share(ax, means, share: float) -> None:
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2)
 
 
-def _share(share) -> float:
+def _share(share: float) -> float:
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share <= 1:
         raise ValueError(f"share={share!r}; expected a share of the pairs above 0 and up to 1.")
     return float(share)  # easiest() takes an int for a count
 
 
-def _panels(axes, count: int) -> np.ndarray:
+def _panels(axes: Any, count: int) -> np.ndarray:
     if axes is None:
         _, axes = plt.subplots(1, count, figsize=(5.5 * count, 4), layout="constrained")
     axes = np.atleast_1d(axes).ravel()

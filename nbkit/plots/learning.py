@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 
 from nbkit.inputs import as_number
 from nbkit.plots.common import COLORS, current_axes, need_columns, score_name
@@ -14,7 +15,13 @@ LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_
 ROBUST = 98  # percentile of |margin| at which the colour is full: a few pairs run far ahead
 
 
-def learning_order(trace, ax=None, *, scores=None, limit=None):
+def learning_order(
+    trace: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    scores: pd.Series | None = None,
+    limit: float | None = None,
+) -> Axes:
     """Heat map of the implicit margins while training: a row a pair, easiest at the top.
 
     Args:
@@ -68,7 +75,7 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
     return ax
 
 
-def _draw_margins(ax, margins: pd.DataFrame, limit: float) -> None:
+def _draw_margins(ax: Axes, margins: pd.DataFrame, limit: float) -> None:
     """A row a pair, a column a step, with a colour bar that says whether values lie beyond."""
     values = margins.to_numpy(float)
     mesh = ax.pcolormesh(
@@ -80,7 +87,7 @@ def _draw_margins(ax, margins: pd.DataFrame, limit: float) -> None:
         vmax=limit,
         rasterized=True,  # hundreds of rows would make a vector image slow
     )
-    beyond = (values < -limit).any(), (values > limit).any()
+    beyond = bool((values < -limit).any()), bool((values > limit).any())
     ax.figure.colorbar(
         mesh,
         ax=ax,
@@ -91,7 +98,7 @@ def _draw_margins(ax, margins: pd.DataFrame, limit: float) -> None:
     )
 
 
-def _easiest_first(margins, scores) -> list:
+def _easiest_first(margins: pd.DataFrame, scores: pd.Series) -> list:
     scores = as_scores(scores)
     table = pd.DataFrame({"score": scores.reindex(margins.index), "mean": margins.mean(axis=1)})
     table = table.dropna(subset="score").sort_index()
@@ -103,7 +110,7 @@ def _easiest_first(margins, scores) -> list:
     return list(table.sort_values(["score", "mean"], ascending=[True, False], kind="stable").index)
 
 
-def _edges(steps) -> np.ndarray:
+def _edges(steps: np.ndarray) -> np.ndarray:
     """Left and right ends of the columns: halfway between steps, which may be unequally apart."""
     middles = (steps[1:] + steps[:-1]) / 2
     return np.array([2 * steps[0] - middles[0], *middles, 2 * steps[-1] - middles[-1]])

@@ -2,13 +2,21 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from nbkit.plots.common import PALETTE, plain
 
 KEPT, DROPPED, MARKED = PALETTE[2], "0.75", PALETTE[1]
 
 
-def scatter_kept(ax, x, y, scores, kept, marks) -> None:
+def scatter_kept(
+    ax: Axes,
+    x: pd.Series,
+    y: pd.Series,
+    scores: pd.Series,
+    kept: list[str],
+    marks: pd.Series | None,
+) -> None:
     """Every pair as a point, in the color of what happened to it; marked pairs get a cross.
 
     `x`, `y` and `scores`, which the legend tells of, are Series over the same pairs, `kept` some of
@@ -16,7 +24,7 @@ def scatter_kept(ax, x, y, scores, kept, marks) -> None:
     """
     x, y = x.reindex(scores.index), y.reindex(scores.index)
     is_kept = np.zeros(len(scores), bool)
-    is_kept[scores.index.get_indexer(kept)] = True
+    is_kept[scores.index.get_indexer(pd.Index(kept))] = True
     for word, part, color in (("dropped", ~is_kept, DROPPED), ("kept", is_kept, KEPT)):
         label = describe(word, scores[part], len(scores), marks)
         ax.scatter(x[part], y[part], s=10, color=color, lw=0, label=label)
@@ -26,7 +34,7 @@ def scatter_kept(ax, x, y, scores, kept, marks) -> None:
                    label=plain(marks.name or "marked").replace("_", " "))  # fmt: skip
 
 
-def describe(word: str, part, total: int, marks) -> str:
+def describe(word: str, part: pd.Series, total: int, marks: pd.Series | None) -> str:
     """Legend text of some of the pairs: how many, and the share of them with a mark."""
     text = f"{word} {len(part) / total:.0%}: {len(part):,} pairs"
     if marks is not None and len(part):
@@ -35,7 +43,7 @@ def describe(word: str, part, total: int, marks) -> str:
     return f"{text}, {infinite:,} infinite" if infinite else text
 
 
-def flags(marks, ids) -> pd.Series:
+def flags(marks: pd.Series, ids: pd.Index) -> pd.Series:
     """The marks, if they are a boolean Series with a value for every id."""
     if not (isinstance(marks, pd.Series) and pd.api.types.is_bool_dtype(marks)):
         what = marks.dtype if isinstance(marks, pd.Series) else type(marks).__name__

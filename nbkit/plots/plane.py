@@ -3,6 +3,8 @@
 import warnings
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nbkit.plots.common import GREY, current_axes, known_scores
@@ -13,7 +15,14 @@ from nbkit.select.ranked import top
 IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs lie far to the right
 
 
-def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None):
+def margin_plane(
+    explicit: pd.Series,
+    implicit: pd.Series,
+    weight: float = 1.0,
+    share: float = 0.4,
+    ax: Axes | None = None,
+    marks: pd.Series | None = None,
+) -> Axes:
     """Both margins of every pair, and the line above which pairs are kept.
 
     Alignment potential M_AP = z(explicit) - weight * z(|implicit|) is the same along lines of
@@ -67,13 +76,15 @@ def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None)
     return ax
 
 
-def _limits(values) -> tuple[float, float]:
+def _limits(values: pd.Series) -> tuple[float, float]:
     low, high = values.quantile([1 - IN_SIGHT, IN_SIGHT])
     room = 0.05 * (high - low) or 1.0  # a margin that is the same everywhere is 0 everywhere
     return low - room, high + room
 
 
-def _draw_lines(ax, xlim, ylim, cut: float, weight: float) -> None:
+def _draw_lines(
+    ax: Axes, xlim: tuple[float, float], ylim: tuple[float, float], cut: float, weight: float
+) -> None:
     """The cut, and dotted lines of equal potential at some whole numbers."""
     x, y = np.meshgrid(np.linspace(*xlim, 50), np.linspace(*ylim, 50))  # room for the labels
     field = y - weight * x

@@ -1,9 +1,17 @@
 """Win rates with their intervals."""
 
+import pandas as pd
+from matplotlib.axes import Axes
+
 from nbkit.plots.common import COLORS, GUIDE, current_axes, need_columns, need_numbers, plain
 
 
-def win_rates(table, ax=None, *, xlabel="win rate against the baseline (a tie counts ½)"):
+def win_rates(
+    table: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    xlabel: str = "win rate against the baseline (a tie counts ½)",
+) -> Axes:
     """Win rates as points with their intervals, one row each, and a line at 0.5.
 
     Args:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 
 from nbkit.inputs import as_number
 from nbkit.plots.common import (
@@ -14,7 +15,9 @@ from nbkit.plots.common import (
 )
 
 
-def training_trace(trace, ax=None, *, band=50, margin=False):
+def training_trace(
+    trace: pd.DataFrame, ax: Axes | None = None, *, band: float | None = 50, margin: bool = False
+) -> Axes:
     """How the log-probs of chosen and rejected responses move while training.
 
     Both can fall while the margin between them grows: likelihood displacement (Razin et al.,
@@ -71,7 +74,7 @@ def training_trace(trace, ax=None, *, band=50, margin=False):
     return ax
 
 
-def _since_first_step(trace) -> pd.DataFrame:
+def _since_first_step(trace: pd.DataFrame) -> pd.DataFrame:
     """Tidy columns step, response, change: each pair relative to itself at the first step."""
     first_step = trace["step"].min()
     start = trace[trace["step"] == first_step].set_index("id")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -145,7 +147,8 @@ def _side(side: str) -> str:
 
 
 def _probabilities(trace: pd.DataFrame) -> pd.DataFrame:
-    return 1 / (1 + np.exp(-margins_by_step(trace)))
+    odds: Any = np.exp(-margins_by_step(trace))  # a DataFrame, of a DataFrame
+    return 1 / (1 + odds)
 
 
 def margins_by_step(trace: pd.DataFrame) -> pd.DataFrame:

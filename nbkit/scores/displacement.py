@@ -11,11 +11,12 @@ from nbkit.logprobs.engine import response_states
 from nbkit.logprobs.finite import not_finite
 from nbkit.logprobs.fitting import tokenize
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 
 
 def ches(
     policy: Policy,
-    pairs,
+    pairs: Pairs,
     *,
     normalized: bool = False,
     max_length: int | None = None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -20,18 +21,20 @@ from nbkit.derivatives.curvature import gauss_newton, solve
 from nbkit.derivatives.differences import logp_sums
 from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.loop import of_all_lengths
+from nbkit.derivatives.parameters import Direction
 from nbkit.inputs import as_limit, as_number, as_policy
 from nbkit.logprobs.fitting import tokenize
 from nbkit.logprobs.rows import LOGPS, rows_of_tokens
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.tokens.ids import check_vocabulary
 
 
 def influence(
     policy: Policy,
     reference: Policy | pd.DataFrame,
-    pairs,
-    validation,
+    pairs: Pairs,
+    validation: Pairs,
     *,
     logps: pd.DataFrame | None = None,
     beta: float = 0.1,
@@ -88,8 +91,8 @@ def influence(
 def influence_table(
     policy: Policy,
     reference: Policy | pd.DataFrame,
-    pairs,
-    validation,
+    pairs: Pairs,
+    validation: Pairs,
     *,
     logps: pd.DataFrame | None = None,
     beta: float = 0.1,
@@ -160,7 +163,7 @@ def influence_table(
     beta = as_number(beta, "beta", above=0)
     if cache is not None:
         try_folder(cache)
-    scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
+    scoring: dict[str, Any] = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(
         policy, reference, validation, beta, max_length, scoring,
         what="validation pairs", kept_as="validation_left_out",
@@ -170,12 +173,13 @@ def influence_table(
     if at_theta is None and (curvature or method == "forward"):
         at_theta = logp_sums(policy, own.token_pairs, **scoring)
 
-    chosen = dict(parameters=parameters, path=path, budget=budget)
+    chosen: dict[str, Any] = dict(parameters=parameters, path=path, budget=budget)
     direction = gradient(
         policy, goal.token_pairs, goal.slopes_of_mean_loss, progress=progress, **chosen
     )
-    facts = {}
+    facts: dict[Any, Any] = {}
     if curvature:
+        assert at_theta is not None  # made above
         times = _gauss_newton_of_some(policy, own, at_theta, curvature_pairs, chosen)
         solved = solve(times, direction, damping=damping, progress=progress)
         direction = solved.direction
@@ -203,8 +207,7 @@ class _Pairs:
                 f"None of the {len(self.left_out)} {what} can be scored: {self.left_out.reasons()}."
             )
         if isinstance(reference, Policy):
-            rows = reference.causal_lm.get_input_embeddings().weight.shape[0]
-            check_vocabulary(self.token_pairs, rows)
+            check_vocabulary(self.token_pairs, reference.vocabulary)
             self.reference = logp_sums(reference, self.token_pairs, **scoring)
         else:
             self.reference = self.of_table(reference, "reference")
@@ -214,18 +217,20 @@ class _Pairs:
         rows = rows_of_tokens(table, self.token_pairs, what)
         return torch.from_numpy(rows[LOGPS].to_numpy(float).copy())
 
-    def margin(self, logps: torch.Tensor, positions=slice(None)) -> torch.Tensor:
+    def margin(self, logps: torch.Tensor, positions: Any = slice(None)) -> torch.Tensor:
         """Implicit margins [n], from log-probs [n, 2] of the pairs at `positions`."""
         ratios = logps - self.reference[positions]
         return self.beta * (ratios[:, 0] - ratios[:, 1])
 
-    def slopes_of_mean_loss(self, positions, logps: torch.Tensor) -> torch.Tensor:
+    def slopes_of_mean_loss(self, positions: Any, logps: torch.Tensor) -> torch.Tensor:
         """[n, 2]: derivatives of the mean DPO loss by these log-probs [n, 2]."""
         pull = self.beta * torch.sigmoid(-self.margin(logps, positions)) / len(self.token_pairs)
         return torch.stack([-pull, pull], dim=1)
 
 
-def _gauss_newton_of_some(policy, own: _Pairs, at_theta, count: int, chosen: dict):
+def _gauss_newton_of_some(
+    policy: Policy, own: _Pairs, at_theta: torch.Tensor, count: int, chosen: dict
+) -> Callable[[Direction], Direction]:
     """u -> H u of the mean loss of `count` of the pairs, of all lengths."""
     few = of_all_lengths(own.token_pairs, count)
     likely = torch.sigmoid(own.margin(at_theta))[few]

@@ -5,11 +5,14 @@ A NaN in a table stays NaN in the score: such a pair is never selected.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 
 from nbkit.inputs import as_number, as_pairs
+from nbkit.pairs.sources import Pairs
 from nbkit.scores.same_pairs import SIDES, aligned, as_finite, check_table
 from nbkit.select.series import as_numbers
 
@@ -90,7 +93,8 @@ def dpo_loss(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 
     """
     margin = implicit_margin(policy_logps, ref_logps, beta)
     with np.errstate(invalid="ignore"):  # NaN stays NaN
-        return np.logaddexp(0.0, -margin).rename("dpo_loss")  # finite at any margin
+        losses: Any = np.logaddexp(0.0, -margin)  # finite at any margin; a Series, of a Series
+    return losses.rename("dpo_loss")
 
 
 def length_normalized_margin(policy_logps: pd.DataFrame, beta: float = 1.0) -> pd.Series:
@@ -117,7 +121,7 @@ def length_normalized_margin(policy_logps: pd.DataFrame, beta: float = 1.0) -> p
     return margin.rename("length_normalized_margin")
 
 
-def explicit_margin(pairs) -> pd.Series:
+def explicit_margin(pairs: Pairs | pd.DataFrame) -> pd.Series:
     """r(chosen) - r(rejected) from the `chosen_score, rejected_score` columns of the pairs, or of
     a table of scores (`nbkit.reward_scores`), in the units of whoever scored them. Higher: the
     judge is surer of the label; below zero: it contradicts the label.

@@ -163,14 +163,15 @@ def _zscore(values: pd.Series, rounding: float, name: str, instead: str) -> pd.S
     return (values - values.mean()) / spread
 
 
-def _probability(margin: pd.Series, limits, name: str) -> pd.Series:
+def _probability(margin: pd.Series, limits: tuple[float, float] | None, name: str) -> pd.Series:
     low, high = margin.quantile([0.01, 0.99]) if limits is None else _limits(limits, name)
     if not low < high:
         raise ValueError(f"{name}: got [{low:g}, {high:g}]; expected L < U (all margins alike?).")
     return (margin.clip(low, high) - low) / (high - low)
 
 
-def _limits(limits, name: str) -> tuple[float, float]:
+def _limits(limits: tuple[float, float], name: str) -> tuple[float, float]:
     if not isinstance(limits, (tuple, list)) or len(limits) != 2:
         raise TypeError(f"{name}={limits!r:.60}; expected two numbers, (L, U).")
-    return tuple(as_number(end, name) for end in limits)
+    low, high = (as_number(end, name) for end in limits)
+    return low, high

@@ -17,7 +17,7 @@ from nbkit.select.series import as_numbers
 SIDES = ("chosen", "rejected")
 
 
-def check_table(table, what: str) -> None:
+def check_table(table: pd.DataFrame, what: str) -> None:
     """Raise TypeError or ValueError unless this is a log-prob table: a DataFrame by pair id, each
     once, with the columns of `nbkit.response_logprobs`, numbers and none of them infinite."""
     columns = [f"{side}_{kind}" for kind in ("logp", "tokens") for side in SIDES]

@@ -1,8 +1,11 @@
 """Two sliders for the percentile bands of two scores."""
 
+from collections.abc import Iterable, Sequence
+
 import ipywidgets
 import pandas as pd
 
+from nbkit.pairs.sources import Pairs
 from nbkit.plots.bands import band_plane, in_both, percentiles, with_both
 from nbkit.plots.common import as_png
 from nbkit.widgets.frame import follow, image, slider
@@ -13,7 +16,15 @@ NAME = 40  # characters of a score's name beside its slider
 
 
 def band_sliders(
-    a, b, pairs, *, low=0.2, high=0.8, marks=None, show=("prompt", "chosen", "rejected"), rows=2
+    a: pd.Series,
+    b: pd.Series,
+    pairs: Pairs,
+    *,
+    low: float = 0.2,
+    high: float = 0.8,
+    marks: pd.Series | None = None,
+    show: str | Sequence[str] = ("prompt", "chosen", "rejected"),
+    rows: int = 2,
 ) -> ipywidgets.VBox:
     """Two sliders, a percentile band of each score, and what lies in both bands.
 
@@ -51,12 +62,13 @@ def band_sliders(
     sliders = [_band_slider(name, low, high) for name in names]
     places = percentiles(a), percentiles(b)
 
-    def look():
-        bands = [tuple(round(edge, 2) for edge in handle.value) for handle in sliders]
+    def look() -> tuple[str, str]:
+        a_band, b_band = (_band(handle) for handle in sliders)
+        bands = a_band, b_band
         if any(start == end for start, end in bands):  # the handles may meet
             return "", "Nothing lies in an empty band: move a handle."
-        kept = in_both(a, b, *bands)
-        png = as_png(lambda axes: band_plane(a, b, *bands, axes[0], marks=marks))
+        kept = in_both(a, b, a_band, b_band)
+        png = as_png(lambda axes: band_plane(a, b, a_band, b_band, axes[0], marks=marks))
         words = f"Percentiles of both scores of each pair: {len(kept)} of {len(a)} pairs kept."
         central = _off_centre(places, bands).loc[kept].sort_values(kind="stable").index
         found = [(id_, "kept") for id_ in central[: table.rows]]
@@ -85,13 +97,20 @@ def _band_slider(name: str, low: float, high: float) -> ipywidgets.FloatRangeSli
     )
 
 
-def _off_centre(places, bands) -> pd.Series:
+def _band(handle: ipywidgets.FloatRangeSlider) -> tuple[float, float]:
+    low, high = handle.value
+    return round(low, 2), round(high, 2)
+
+
+def _off_centre(places: Iterable[pd.Series], bands: Iterable[tuple[float, float]]) -> pd.Series:
     """How far each pair is from the middle of both bands: of two shares the larger."""
     aside = [(place - sum(band) / 2).abs() for place, band in zip(places, bands)]
     return pd.concat(aside, axis=1).max(axis=1)
 
 
-def _outermost(name: str, place: pd.Series, band, rows: int) -> list[tuple[str, str]]:
+def _outermost(
+    name: str, place: pd.Series, band: tuple[float, float], rows: int
+) -> list[tuple[str, str]]:
     """The pairs farthest outside of one band, at either end: (id, end)."""
     below, above = (round(edge * len(place)) for edge in band)
     low, high = place.index[:below], place.index[above:][::-1]

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Callable
 from html import escape
+from typing import Any
 
 import ipywidgets
 
@@ -20,7 +21,7 @@ def follow(
     """
     picture, table = ipywidgets.HTML(), ipywidgets.HTML()
 
-    def redraw(change=None):
+    def redraw(change: object = None) -> None:
         picture.value, table.value = look()
 
     redraw()
@@ -29,7 +30,7 @@ def follow(
     return ipywidgets.VBox([*sliders, picture, table])
 
 
-def slider(kind, description: str, hint: str, *, width: str = "36em", **values):
+def slider(kind: Any, description: str, hint: str, *, width: str = "36em", **values: Any) -> Any:
     """A slider that moves what it steers when it is let go.
 
     Args:

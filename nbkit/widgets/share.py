@@ -1,7 +1,11 @@
 """A slider for the share of pairs to keep."""
 
-import ipywidgets
+from collections.abc import Sequence
 
+import ipywidgets
+import pandas as pd
+
+from nbkit.pairs.sources import Pairs
 from nbkit.plots.common import as_png, known_scores
 from nbkit.plots.kept import kept_and_dropped
 from nbkit.select.ranked import easiest
@@ -12,7 +16,13 @@ STEP = 0.05
 
 
 def share_slider(
-    scores, pairs, *, curve=None, marks=None, show=("prompt", "chosen", "rejected"), rows=4
+    scores: pd.Series,
+    pairs: Pairs,
+    *,
+    curve: pd.DataFrame | None = None,
+    marks: pd.Series | None = None,
+    show: str | Sequence[str] = ("prompt", "chosen", "rejected"),
+    rows: int = 4,
 ) -> ipywidgets.VBox:
     """A slider for the share of pairs to keep, easiest first, and what it keeps and drops.
 
@@ -60,7 +70,7 @@ def share_slider(
         readout_format=".0%",
     )
 
-    def look():
+    def look() -> tuple[str, str]:
         share = round(handle.value, 2)
         kept = len(easiest(scores, share))
         png = as_png(

@@ -1,5 +1,6 @@
 """Pairs as an HTML table. Their texts come from data that others wrote: all are escaped."""
 
+from collections.abc import Collection, Sequence
 from html import escape
 
 import pandas as pd
@@ -7,6 +8,7 @@ from datasets import Dataset
 
 from nbkit.inputs import as_count, as_pairs
 from nbkit.pair_ids import check_each_once, check_texts
+from nbkit.pairs.sources import Pairs
 from nbkit.plots.marked import flags
 
 LONGEST = 400  # characters of one text
@@ -34,7 +36,15 @@ class PairTable:
             column, marks that are no boolean Series, `rows` that is no count.
     """
 
-    def __init__(self, pairs, ids, facts: list, marks, show, rows: int):
+    def __init__(
+        self,
+        pairs: Pairs,
+        ids: Collection[str],
+        facts: list,
+        marks: pd.Series | None,
+        show: str | Sequence[str],
+        rows: int,
+    ) -> None:
         self.show = [show] if isinstance(show, str) else list(show)
         self.rows = as_count(rows, "rows")
         self.pairs = pairs if isinstance(pairs, Dataset) else as_pairs(pairs)
@@ -69,7 +79,7 @@ class PairTable:
         )
 
 
-def _rows_of(pairs: Dataset, ids, show: list[str]) -> dict[str, int]:
+def _rows_of(pairs: Dataset, ids: Collection[str], show: list[str]) -> dict[str, int]:
     """id -> row of pairs that hold all the scored ids and the columns to show."""
     missing = [name for name in ("id", *show) if name not in pairs.column_names]
     if missing:
@@ -90,7 +100,7 @@ def _rows_of(pairs: Dataset, ids, show: list[str]) -> dict[str, int]:
     return row_of
 
 
-def _readable(value) -> str:
+def _readable(value: object) -> str:
     """A text as it is; messages, or the entries of any list, one below the other; messages with
     their roles if there are several."""
     if not isinstance(value, list):
@@ -98,7 +108,7 @@ def _readable(value) -> str:
     return "\n".join(_entry(entry, len(value) > 1) for entry in value)
 
 
-def _entry(entry, with_role: bool) -> str:
+def _entry(entry: object, with_role: bool) -> str:
     if not (isinstance(entry, dict) and "role" in entry and "content" in entry):
         return str(entry)
     return f"{entry['role']}: {entry['content']}" if with_role else str(entry["content"])

@@ -1,9 +1,12 @@
 """A slider for the weight of alignment potential."""
 
 import warnings
+from collections.abc import Sequence
 
 import ipywidgets
+import pandas as pd
 
+from nbkit.pairs.sources import Pairs
 from nbkit.plots.common import as_png, known_scores
 from nbkit.plots.plane import margin_plane
 from nbkit.scores.potential import alignment_potential
@@ -16,9 +19,15 @@ HEAVIEST = 4.0  # weight of the implicit margin
 
 
 def weight_slider(
-    explicit, implicit, pairs, *, share=0.4, marks=None, show=("prompt", "chosen", "rejected"),
-    rows=4,
-) -> ipywidgets.VBox:  # fmt: skip
+    explicit: pd.Series,
+    implicit: pd.Series,
+    pairs: Pairs,
+    *,
+    share: float = 0.4,
+    marks: pd.Series | None = None,
+    show: str | Sequence[str] = ("prompt", "chosen", "rejected"),
+    rows: int = 4,
+) -> ipywidgets.VBox:
     """A slider for the weight of alignment potential, and what it brings in and throws out.
 
     Below the slider stand the picture of `nbkit.plots.margin_plane` and a table: the pairs with
@@ -64,7 +73,7 @@ def weight_slider(
         step=0.25,
     )
 
-    def look():
+    def look() -> tuple[str, str]:
         weight = handle.value
         with warnings.catch_warnings():  # said when the slider was made, by potential of weight 0
             warnings.simplefilter("ignore")
