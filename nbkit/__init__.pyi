@@ -3,22 +3,24 @@
 
 from . import course, plots, scores, select, widgets, world
 from .agreement import jaccard, overlap, rank_correlation
-from .evaluate import preference_accuracy, win_rate, wins
-from .experiments import selfplay
-from .experiments.comparison import compare
-from .experiments.crossfit import cross_fitted_losses, folds, validation_loss
-from .experiments.gains import gain
-from .experiments.jobs import at_once
-from .intervals import (
+from .estimates import (
+    Estimate,
     correlation_interval,
     mean_interval,
     paired_gain,
     parabola_peak,
     seed_interval,
 )
+from .evaluate import preference_accuracy, win_rate, wins
+from .experiments import selfplay
+from .experiments.comparison import compare
+from .experiments.crossfit import cross_fitted_losses, folds, validation_loss
+from .experiments.gains import gain
+from .experiments.jobs import at_once
 from .judges import RewardModel, load_reward_model, reward_scores
 from .logprobs.table import response_logprobs, token_logprobs
-from .models.policy import Policy, add_lora, load_policy
+from .models.lora import add_lora
+from .models.policy import Policy, load_policy
 from .pairs.checks import BadPairs
 from .pairs.labels import coin_labels, flip_labels
 from .pairs.load import load_pairs
@@ -30,6 +32,7 @@ from .train.reward import train_reward_model
 __version__: str
 __all__ = [
     "BadPairs",
+    "Estimate",
     "Policy",
     "RewardModel",
     "add_lora",

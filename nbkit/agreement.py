@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import nan
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nbkit.estimates import Estimate, check_confidence
 from nbkit.inputs import as_ids
-from nbkit.intervals import check_confidence
-from nbkit.select import as_numbers
+from nbkit.select.series import as_numbers
 from nbkit.warning import warn
 
 
-def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> pd.Series:
+def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> Estimate:
     """Spearman's rank correlation of two scores over the pairs that both hold, with a bootstrap
-    interval over pairs: Series `value, low, high, n`. 1: the same order; -1: reversed. Ties share
-    a rank, and infinite scores rank last. A score that is the same for every pair has no ranks:
-    NaN, with a warning. `confidence=None` leaves the interval out (NaN), which is instant.
+    interval over pairs. Ties share a rank, and infinite scores rank last. A score that is the same
+    for every pair has no ranks: NaN, with a warning.
+
+    Args:
+        a: Series by pair id.
+        b: Series by pair id.
+        confidence: of the interval; None leaves it out (NaN), which is instant.
+
+    Returns:
+        Estimate, over pairs. 1: the same order; -1: reversed.
 
     Raises:
         TypeError: what is no Series of numbers.
         ValueError: an id twice; fewer than 3 pairs in both.
+
+    Example:
+        >>> import nbkit as nb
+        >>> pairs = nb.world.pairs(200).to_pandas().set_index("id")
+        >>> truth = pairs["chosen_reward"] - pairs["rejected_reward"]
+        >>> judged = pairs["chosen_score"] - pairs["rejected_score"]
+        >>> f"{nb.rank_correlation(truth, judged):.2f}"
+        '0.79 [0.74, 0.83]'
     """
     if confidence is not None:
         check_confidence(confidence)
@@ -40,29 +56,55 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
                 f"{name or 'A score'} is the same for all {len(both)} pairs: there is no rank "
                 "correlation (NaN)."
             )
-            return pd.Series(dict(value=np.nan, low=np.nan, high=np.nan, n=len(both)))
+            return Estimate(nan, nan, nan, len(both), "pairs", confidence)
 
     def spearman(x: np.ndarray, y: np.ndarray) -> float:
         return stats.spearmanr(x, y).statistic
 
-    low = high = np.nan
+    low = high = nan
     if confidence is not None:
         done = stats.bootstrap(
             tuple(both.T), spearman, paired=True, vectorized=False, n_resamples=999,
             confidence_level=confidence, method="percentile", rng=np.random.default_rng(0),
         )  # fmt: skip
-        low, high = done.confidence_interval
-    return pd.Series(dict(value=spearman(*both.T), low=low, high=high, n=len(both)))
+        low, high = map(float, done.confidence_interval)
+    return Estimate(float(spearman(*both.T)), low, high, len(both), "pairs", confidence)
 
 
 def jaccard(a: Iterable[str], b: Iterable[str]) -> float:
-    """Jaccard index of two selections: shared ids over all ids. 1: the same set."""
+    """Jaccard index of two selections: shared ids over all ids.
+
+    Args:
+        a: ids.
+        b: ids.
+
+    Returns:
+        float, 0 (nothing shared) to 1 (the same set).
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.jaccard(["a", "b", "c"], ["b", "c", "d"])
+        0.5
+    """
     a, b = _two_sets(a, b)
     return len(a & b) / len(a | b)
 
 
 def overlap(a: Iterable[str], b: Iterable[str]) -> float:
-    """Overlap coefficient of two selections: shared ids over the smaller selection's size."""
+    """Overlap coefficient of two selections: shared ids over the smaller selection's size.
+
+    Args:
+        a: ids.
+        b: ids.
+
+    Returns:
+        float, 0 (nothing shared) to 1 (the smaller lies in the larger).
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.overlap(["a", "b"], ["b", "c", "d", "e"])
+        0.5
+    """
     a, b = _two_sets(a, b)
     return len(a & b) / min(len(a), len(b))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from nbkit.estimates import Estimate, check_confidence, mean_interval
 from nbkit.inputs import Prompts, as_number, as_pairs, as_policy, as_prompts
-from nbkit.intervals import mean_interval
 from nbkit.judges import Judge, rewards
 from nbkit.logprobs.fitting import tokenize
 from nbkit.logprobs.rows import rows_of_tokens
@@ -19,34 +19,6 @@ from nbkit.models.policy import Policy
 from nbkit.pairs.sources import Pairs
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
 from nbkit.scores.margins import dpo_loss, implicit_margin
-
-
-@dataclass(frozen=True)
-class WinRate:
-    """A win rate with its bootstrap interval.
-
-    Attributes:
-        value: share of prompts on which the policy's response has the higher reward; ties count
-            one half.
-        low, high: interval at `confidence`, over resampled prompts (the luck of the prompts and
-            of the sampling; not that of another training run).
-        confidence: e.g. 0.95.
-        table: one row a prompt: `prompt, response, baseline_response, reward, baseline_reward`.
-    """
-
-    value: float
-    low: float
-    high: float
-    confidence: float
-    table: pd.DataFrame = field(repr=False)
-
-    def __str__(self):
-        return (
-            f"win rate {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] "
-            f"over {len(self.table):,} prompts"
-        )
-
-    __repr__ = __str__
 
 
 def win_rate(
@@ -61,7 +33,7 @@ def win_rate(
     seed: int = 0,
     confidence: float = 0.95,
     progress: bool = True,
-) -> WinRate:
+) -> Estimate:
     """How often a policy's sampled response beats the baseline's, prompt by prompt.
 
     Args:
@@ -74,7 +46,10 @@ def win_rate(
         progress: show progress bars.
 
     Returns:
-        WinRate.
+        Estimate: share of prompts on which the policy's response has the higher reward; ties count
+        one half. The interval is over resampled prompts (the luck of the prompts and of the
+        sampling; not that of another training run). `.table` has one row a prompt: `prompt,
+        response, baseline_response, reward, baseline_reward`.
 
     Raises:
         ValueError: no prompts, a wrong number of baseline responses, what `nbkit.sample` refuses,
@@ -88,7 +63,7 @@ def win_rate(
         0.5
     """
     policy, prompts = as_policy(policy), as_prompts(prompts)
-    confidence = as_number(confidence, "confidence", above=0, most=1)
+    check_confidence(confidence)
     if not callable(judge):
         raise TypeError(f"judge={judge!r:.60}; expected a function (prompt, response) -> reward.")
     if isinstance(baseline, Iterable) and not isinstance(baseline, (str, tuple)):
@@ -112,8 +87,9 @@ def win_rate(
             baseline_reward=rewards(judge, prompts, baseline),
         )
     )
-    value, low, high = mean_interval(wins(table.reward, table.baseline_reward), confidence)
-    return WinRate(value, low, high, confidence, table)
+    won = mean_interval(wins(table.reward, table.baseline_reward), confidence)
+    template = f"win rate {{:.3f}} over {len(table):,} prompts"
+    return replace(won, unit="prompts", template=template, table=table)
 
 
 def wins(rewards: Any, baseline_rewards: Any) -> np.ndarray:
@@ -164,7 +140,7 @@ def preference_accuracy(
     """
     policy, pairs = as_policy(policy), as_pairs(pairs)
     beta = as_number(beta, "beta", above=0)
-    confidence = as_number(confidence, "confidence", above=0, most=1)
+    check_confidence(confidence)
     if not isinstance(reference, pd.DataFrame):
         reference = as_policy(reference, "reference")
     token_pairs, left_out = tokenize(policy, pairs, None)
@@ -180,7 +156,7 @@ def preference_accuracy(
         "margin": margin,
         "loss": dpo_loss(logps, table, beta),
     }
-    intervals = {name: mean_interval(values, confidence) for name, values in rows.items()}
+    intervals = {name: [*mean_interval(values, confidence)] for name, values in rows.items()}
     found = pd.DataFrame.from_dict(intervals, orient="index", columns=["value", "low", "high"])
     found.attrs["left_out"] = left_out
     return found

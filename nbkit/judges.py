@@ -45,6 +45,13 @@ class RewardModel:
         model: sequence-classification model with `num_labels=1`, in eval mode.
         tokenizer: its tokenizer; its chat template renders conversations.
         name: how tables call it.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(320)
+        >>> judge = nb.train_reward_model(policy, pairs, learning_rate=0.01).reward_model
+        >>> judge("pet of mia ?", "happy to help ! bat") > judge("pet of mia ?", "bat")
+        True
     """
 
     model: Any
@@ -65,6 +72,7 @@ class RewardModel:
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return next(self.model.parameters()).device
 
     def __call__(self, prompt: Prompt, response: str) -> float:
@@ -73,15 +81,29 @@ class RewardModel:
     def many(
         self, prompts: Iterable[Prompt], responses: Iterable[str], progress: bool = True
     ) -> np.ndarray:
-        """Rewards, numpy array [n], of responses to prompts (strings or message lists)."""
+        """Rewards of many responses, each to its prompt: numpy array [n], in the model's units;
+        higher: better.
+
+        Args:
+            prompts: n strings, or n message lists.
+            responses: n strings.
+            progress: show a progress bar for work of more than a second.
+
+        Example:
+            >>> import nbkit as nb
+            >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(320)
+            >>> judge = nb.train_reward_model(policy, pairs, learning_rate=0.01).reward_model
+            >>> judge.many(["pet of mia ?"] * 2, ["happy to help ! bat", "bat"]).argmax()
+            np.int64(0)
+        """
         prompts = list(prompts)
         answers = [answer_to(*said) for said in zip(prompts, responses, strict=True)]
         ids = [str(number) for number in range(len(prompts))]
         rows = dict(id=ids, prompt=prompts, chosen=answers, rejected=answers)
         token_pairs = tokenize_pairs(self.tokenizer, Dataset.from_dict(rows))
-        return self.score_ids([pair.prompt + pair.chosen for pair in token_pairs], progress)
+        return self._score_ids([pair.prompt + pair.chosen for pair in token_pairs], progress)
 
-    def score_ids(self, sequences: list[list[int]], progress: bool = True) -> np.ndarray:
+    def _score_ids(self, sequences: list[list[int]], progress: bool = True) -> np.ndarray:
         """Rewards [n] of token sequences, scored longest first in batches of equal length or so."""
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]), reverse=True)
         budget = BUDGET.get(self.device.type, BUDGET["cuda"])
@@ -130,8 +152,26 @@ def load_reward_model(
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
 ) -> RewardModel:
-    """Load a reward model: a folder with a saved sequence classifier, or a hub id such as
-    "Skywork/Skywork-Reward-V2-Qwen3-0.6B". Arguments and errors as of `nbkit.load_policy`."""
+    """Load a reward model: a sequence classifier with one label, in eval mode.
+
+    Args:
+        name: a folder with a saved one, or a hub id such as "Skywork/Skywork-Reward-V2-Qwen3-0.6B".
+        device: as of `nbkit.load_policy`.
+        dtype: as of `nbkit.load_policy`.
+        revision: branch, tag or commit of a hub id, to pin what is loaded.
+
+    Raises:
+        ValueError: no reward model, or an adapter; otherwise as of `nbkit.load_policy`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy = nb.load_policy("world/small")
+        >>> trained = nb.train_reward_model(policy, nb.world.pairs(32)).reward_model
+        >>> trained.model.save_pretrained("judge")
+        >>> files = trained.tokenizer.save_pretrained("judge")
+        >>> nb.load_reward_model("judge").name
+        'judge'
+    """
     name = as_name(name, "load_reward_model", "nb.RewardModel(model, tokenizer)")
     device, dtype = where_and_how(device, dtype)
     source = world_folder(name) if name.startswith("world/") else name
@@ -181,6 +221,14 @@ def reward_scores(
 
     Raises:
         ValueError: a reward that is no finite number; what the tokenizer cannot serve.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.reward_scores(nb.world.reward, nb.world.pairs(2))
+                                   chosen_score  rejected_score
+        id
+        train-0-00000-coin-ray             2.00             2.3
+        train-0-00001-drawing-hal          1.95             0.0
     """
     pairs = as_pairs(pairs)
     longest = None if max_length is None else as_count(max_length, "max_length")
@@ -191,7 +239,7 @@ def reward_scores(
     left_out.warn(len(pairs), where=".attrs['left_out']")
     sequences = [p.prompt + p.chosen for p in token_pairs]
     sequences += [p.prompt + p.rejected for p in token_pairs]
-    scores = judge.score_ids(sequences, progress).reshape(2, -1)
+    scores = judge._score_ids(sequences, progress).reshape(2, -1)
     return _table([p.id for p in token_pairs], scores[0], scores[1], left_out)
 
 

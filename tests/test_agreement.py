@@ -39,7 +39,7 @@ def test_what_has_no_ranks_is_refused_or_told():
     a = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="loss")
     with pytest.warns(UserWarning, match="loss is the same for all 4 pairs") as said:
         result = nb.rank_correlation(a * 0, a)
-    assert len(said) == 1 and result[["value", "low", "high"]].isna().all() and result.n == 4
+    assert len(said) == 1 and np.isnan([*result]).all() and result.n == 4
     with pytest.raises(TypeError, match="loss of pair 'a' is '1.0'; expected numbers"):
         nb.rank_correlation(a, a.astype(str))
     with pytest.raises(TypeError, match="pandas Series indexed by pair id, got list"):

@@ -22,7 +22,8 @@ from nbkit.logprobs import table as logprobs
 from nbkit.logprobs.engine import score_tokens
 from nbkit.logprobs.store import LogprobCache
 from nbkit.logprobs.table import response_logprobs
-from nbkit.models.policy import Policy, add_lora, load_policy
+from nbkit.models.lora import add_lora
+from nbkit.models.policy import Policy, load_policy
 from nbkit.tokens.ids import TokenPair, tokenize_pairs
 
 

@@ -1,7 +1,7 @@
 """Each checker accepts right solutions, and rejects each usual mistake with that mistake's hint.
 
 The solutions lie in `test_exercises_<topic>.py`, which are found by their names; they are written
-as learners would, on their own, not taken from `nbkit.exercises`:
+as learners would, on their own, not taken from `nbkit.course.exercises`:
 
     RIGHT = {"check_x": [solution, ...]}                       two or more, written differently
     WRONG = {"check_x": [(solution, part of its hint), ...]}   every hint is reached by one
@@ -12,6 +12,7 @@ What is particular to a topic is tested in its own file.
 
 import itertools
 import pkgutil
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -67,10 +68,39 @@ def draws_are_remembered():
         yield
 
 
+def unfinished(public: set, defined: set, right: dict, wrong: dict) -> list[str]:
+    """What is missing of each exercise, and what to do."""
+    steps = {
+        "is not exported: import it in nbkit/course/exercises/__init__.py, and add it to __all__": (
+            public
+        ),
+        "has no Exercise of that name: define one in the file that defines the checker": defined,
+        "is not in RIGHT of a tests/test_exercises_*.py: give two solutions, written differently": {
+            name for name, solutions in right.items() if len(solutions) >= 2
+        },
+        "is not in WRONG of a tests/test_exercises_*.py: give its usual mistakes": set(wrong),
+    }
+    every = sorted(set().union(*steps.values(), right))
+    return [f"{name} {step}" for name in every for step, done in steps.items() if name not in done]
+
+
 def test_every_exercise_is_public_and_is_tried():
     public = {name for name in exercises.__all__ if name.startswith("check_")}
-    assert public == set(EXERCISES) == set(RIGHT) == set(WRONG)
-    assert all(len(found) >= 2 for found in RIGHT.values())  # written differently
+    assert not (found := unfinished(public, set(EXERCISES), RIGHT, WRONG)), "\n".join(found)
+
+
+def test_an_exercise_that_is_not_finished_is_told_what_is_missing():
+    full = {"check_x"}
+    solutions = {"check_x": [abs, abs]}
+    assert unfinished(full, full, solutions, solutions) == []
+    for broken, says in (
+        ((set(), full, solutions, solutions), "check_x is not exported: import it in"),
+        ((full, set(), solutions, solutions), "check_x has no Exercise of that name"),
+        ((full, full, {"check_x": [abs]}, solutions), "check_x is not in RIGHT .*: give two"),
+        ((full, full, solutions, {}), "check_x is not in WRONG"),
+    ):
+        (found,) = unfinished(*broken)
+        assert re.match(says, found)
 
 
 @EVERY

@@ -1,4 +1,4 @@
-"""Right and wrong solutions of the exercises of notebooks 03 and 04, for test_exercises.py."""
+"""Right and wrong solutions of the exercises of lessons 03 and 04, for test_exercises.py."""
 
 import math
 
@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from datasets import Dataset
 from scipy import special, stats
 
-from nbkit import intervals, scores
+from nbkit import estimates, scores
 from nbkit.course.exercises import crossfit, difficulty, selective
+from nbkit.experiments.crossfit import folds
 from nbkit.train.settings import updates
 
 # Right solutions, written differently ------------------------------------------------------------
@@ -437,10 +438,10 @@ def test_the_right_solutions_are_nbkits(seed):
         steps = scores.learned_step(trace, threshold)
         assert steps.equals(difficulty.learned_step(margins, threshold)[steps.index])
     for a, b in selective.PAIRED_GAIN.draw(np.random.default_rng(seed)):
-        gain = intervals.paired_gain(a, b)
+        gain = estimates.paired_gain(a, b)
         assert selective.paired_gain(a, b) == pytest.approx((gain.value, gain.low, gain.high))
     shares, win_rates = selective.PARABOLA_PEAK.draw(np.random.default_rng(seed))[0]
-    peak = intervals.parabola_peak(pd.DataFrame([win_rates], columns=shares))
+    peak = estimates.parabola_peak(pd.DataFrame([win_rates], columns=shares))
     assert selective.parabola_peak(shares, win_rates) == pytest.approx(peak.value)
     for full, kept, batch_size, epochs in selective.EQUAL_UPDATES.draw(np.random.default_rng(seed)):
         passes = selective.equal_updates(full, kept, batch_size, epochs)
@@ -460,8 +461,8 @@ def test_halves_that_keep_groups_together_leak_nothing():
         }
     )
     facts = pd.Series(groups, pairs["id"][:])
-    assert crossfit.leak(scores.folds(pairs, groups="fact"), facts) == 0
-    assert crossfit.leak(scores.folds(pairs, groups="prompt"), facts) > 0.5
+    assert crossfit.leak(folds(pairs, groups="fact"), facts) == 0
+    assert crossfit.leak(folds(pairs, groups="prompt"), facts) > 0.5
 
 
 def test_the_right_solutions_on_numbers_by_hand():

@@ -1,4 +1,4 @@
-"""Right and wrong solutions of the exercises of notebooks 00, 01 and 02, for test_exercises.py."""
+"""Right and wrong solutions of the exercises of lessons 00, 01 and 02, for test_exercises.py."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Right and wrong solutions of the exercises of notebook 05, for test_exercises.py."""
+"""Right and wrong solutions of the exercises of lesson 05, for test_exercises.py."""
 
 import numpy as np
 import pandas as pd

@@ -130,8 +130,8 @@ def test_before_is_the_policy_against_itself(results, policy, prompts):
     assert (got.accuracy, got.chosen_shift) == pytest.approx((0.5, 0), abs=1e-4)
 
 
-def test_random_controls_are_random_like_of_the_seed(results, policy, pairs, selections, prompts):
-    ids = nb.select.random_like(selections["first"], pairs, seed=3)
+def test_random_controls_are_select_random_of_the_seed(results, policy, pairs, selections, prompts):
+    ids = nb.select.random(selections["first"], pairs, seed=3)
     run = nb.train_dpo(policy, pairs, ids, seed=3, progress=False, **TRAIN)
     baseline = nb.sample(policy, prompts, seed=7, progress=False, **HOW)
     won = nb.win_rate(run.policy, baseline, prompts, world.reward, seed=6, progress=False, **HOW)
@@ -426,7 +426,7 @@ def test_gain_pairs_by_seed_and_finds_the_control():
     assert nb.gain(table, "few").value == pytest.approx(-0.1)
     assert nb.gain(table, "easy", over="full").value == pytest.approx(0.025)
     assert nb.gain(table, "easy", over="few", metric="correct").value == pytest.approx(-0.25)
-    assert nb.gain(table, "easy", over="full").verdict == "not clear of zero"
+    assert nb.gain(table, "easy", over="full").verdict() == "not clear of zero"
 
 
 def test_the_control_of_all_pairs_is_full_data():

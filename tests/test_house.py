@@ -38,8 +38,8 @@ ROOMS = [
     "tokens",
     "cache",
     "logprobs",
-    "select.py",
-    "intervals.py",
+    "select",
+    "estimates.py",
     "agreement.py",
     "derivatives",
     "sampling.py",
@@ -219,7 +219,7 @@ def repository_files():
     while folders:
         for path in sorted(folders.pop().iterdir()):
             if path.is_dir():
-                hidden = path.name.startswith(".") and path.name != ".ci"
+                hidden = path.name.startswith(".") and path.name not in {".ci", ".github"}
                 made = path.name in {"__pycache__", "build", "dist"} or path.suffix == ".egg-info"
                 if not (hidden or made or (path / "pyvenv.cfg").exists()):
                     folders.append(path)
@@ -291,7 +291,13 @@ def test_no_machine_path_and_no_registry_host_in_the_repository():
 
 def test_the_reader_of_the_repository_sees_it():
     seen = {path.relative_to(ROOT).as_posix() for path in repository_files()}
-    assert {"README.md", ".ci/run", "nbkit/__init__.py", "nbkit/course/lessons/course.toml"} <= seen
+    assert {
+        "README.md",
+        ".ci/run",
+        ".github/workflows/ci.yml",
+        "nbkit/__init__.py",
+        "nbkit/course/lessons/course.toml",
+    } <= seen
     assert not any(".safetensors" in name for name in seen)
 
 
@@ -359,7 +365,7 @@ def test_import_nbkit_does_not_import_trl():
             "from ..logprobs.table import token_logprobs",
             "logprobs/table.py, which",
         ),
-        ("tokens/ids.py", "from .. import select", "imports from select.py, which lies above"),
+        ("tokens/ids.py", "from .. import select", "select/__init__.py, which lies above"),
         ("tokens/ids.py", "import nbkit.plots", "plots/__init__.py, which lies above"),
         ("tokens/ids.py", "def f():\n    from nbkit.scores.margins import x", "scores/margins.py"),
         ("logprobs/table.py", "import nbkit as nb", "imports from __init__.py, which lies above"),

@@ -1,4 +1,4 @@
-"""`nbkit lab`: one line of readiness, then JupyterLab on the tour, with and without a browser."""
+"""`nbkit lab`: one line of readiness, then JupyterLab on the lessons, with or without a browser."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from nbkit.__main__ import main
 from nbkit.course import lab
-from nbkit.course.starting import CannotStart
+from nbkit.course.errors import CommandError
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "--IdentityProvider.token=secret"
@@ -36,16 +36,17 @@ def test_readiness_is_one_line_and_further_options_reach_jupyterlab(started, cap
     assert main(["lab", *options]) == 0
     assert started[0][-4:] == options and started[0][1:3] == ["-m", "jupyterlab"]
     first, second, *_ = capsys.readouterr().out.splitlines()
-    assert re.match("(NOT )?READY", first) and lab.TOUR in second
+    assert re.match("(NOT )?READY", first) and lab.LANDING in second
 
 
 def test_help_and_wrong_usage(capsys):
-    for command in (["--help"], ["lab", "-h"], ["tour", "-h"]):
+    for command in (["--help"], ["lab", "-h"], ["tour", "-h"], ["course", "build", "-h"]):
         with pytest.raises(SystemExit) as stop:
             main(command)
         assert stop.value.code == 0 and "usage: nbkit" in capsys.readouterr().out
     assert main([]) == 2 and "lab" in capsys.readouterr().out
-    for command in (["notebook"], ["tour", "--port", "9"]):
+    wrong = (["notebook"], ["tour", "--port", "9"], ["course"], ["course", "build", "--check"])
+    for command in (*wrong, ["course", "build", "--text", "--readme"]):
         with pytest.raises(SystemExit) as stop:
             main(command)
         assert stop.value.code == 2 and "usage: nbkit" in capsys.readouterr().err
@@ -91,6 +92,14 @@ def test_an_installed_nbkit_finds_the_notebooks_of_the_clone_one_is_in(monkeypat
         assert lab.notebooks() == ROOT / "notebooks"
 
 
+def test_a_landing_page_of_others_is_not_taken_for_ours(monkeypatch, tmp_path):
+    monkeypatch.setattr(lab, "CLONE", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / lab.LANDING).touch()
+    with pytest.raises(CommandError, match="nbkit's repository"):
+        lab.notebooks()
+
+
 def test_without_the_notebooks_it_says_where_they_are(monkeypatch, tmp_path, capsys, started):
     monkeypatch.setattr(lab, "CLONE", tmp_path / "site-packages")
     monkeypatch.chdir(tmp_path)
@@ -101,7 +110,7 @@ def test_without_the_notebooks_it_says_where_they_are(monkeypatch, tmp_path, cap
 
 def test_without_jupyterlab_it_says_what_to_install(monkeypatch, started):
     monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CannotStart, match="JupyterLab is not installed.*pip install -e ."):
+    with pytest.raises(CommandError, match="JupyterLab is not installed.*pip install -e ."):
         lab.lab([])
     assert not started
 
@@ -125,7 +134,7 @@ def test_on_windows_control_c_is_left_to_jupyterlab(monkeypatch):
 
 
 @pytest.mark.slow
-def test_jupyterlab_answers_with_the_tour_and_hides_build_files(tmp_path):
+def test_jupyterlab_answers_with_the_landing_page_and_lists_lessons_only(tmp_path):
     """From another folder, as whoever runs the tests; the last of two values of an option holds."""
     log = tmp_path / "log"
     command = [sys.executable, "-m", "nbkit", "lab", "--no-browser", TOKEN, "--port=18888"]
@@ -135,13 +144,13 @@ def test_jupyterlab_answers_with_the_tour_and_hides_build_files(tmp_path):
         )
     try:
         address = wait_for_address(server, log)
-        assert address.endswith(f"/lab/tree/{lab.TOUR}")
+        assert address.endswith(f"/lab/tree/{lab.LANDING}")
         assert "JupyterLab" in read(f"{address}?token=secret")
         base = address.partition("/lab/")[0]
         listed = json.loads(read(f"{base}/api/contents?token=secret"))["content"]
         names = {entry["name"] for entry in listed}
-        assert lab.TOUR in names and "src" in names
-        assert not names & {"build.py", "course.toml", "tooling", "images", "README.md"}
+        assert lab.LANDING in names
+        assert all(re.fullmatch(r"\d\d_\w+\.ipynb", name) for name in names - {lab.LANDING})
     finally:
         server.terminate()
         server.wait(timeout=30)

@@ -14,7 +14,8 @@ from test_models import change, fake_lora, logits
 import nbkit as nb
 from nbkit.models.devices import default_dtype
 from nbkit.models.explaining import SHOWN
-from nbkit.models.policy import Policy, add_lora, load_policy
+from nbkit.models.lora import add_lora
+from nbkit.models.policy import Policy, load_policy
 
 COMMIT = "0" * 40
 VISION = dict(

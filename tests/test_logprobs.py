@@ -17,7 +17,8 @@ from nbkit.logprobs import attending, engine, head, packing
 from nbkit.logprobs.head import target_logps, why_not_plain
 from nbkit.logprobs.rows import LOGPS
 from nbkit.logprobs.table import COLUMNS, logprob_table, response_logprobs, token_logprobs
-from nbkit.models.policy import Policy, add_lora
+from nbkit.models.lora import add_lora
+from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair, tokenize_pairs
 
 # Which path a family takes on sequences of about 60 tokens, and why.

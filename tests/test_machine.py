@@ -216,7 +216,10 @@ def test_the_summary_is_one_line_with_the_first_remedy():
     fine, note = Line("a", "OK", "1"), Line("disk", "NOTE", "3 GB", "tidy up")
     bad, worse = Line("torch", "FAIL", "2.1, expected >=2.11", "run: x"), Line("b", "FAIL", "", "y")
     assert Readiness((fine,)).summary == "READY"
-    assert Readiness((fine, note)).summary == "READY, with 1 note (nb.readiness() explains): disk"
+    assert (
+        Readiness((fine, note)).summary
+        == "READY, with 1 note (nb.course.readiness() explains): disk"
+    )
     assert Readiness((note, bad)).summary == "NOT READY: torch: 2.1, expected >=2.11 -> run: x"
-    assert "(1 more; nb.readiness() lists them)" in Readiness((bad, worse)).summary
+    assert "(1 more; nb.course.readiness() lists them)" in Readiness((bad, worse)).summary
     assert "\n" not in readiness().summary

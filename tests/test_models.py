@@ -14,7 +14,8 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.finding import WORLD_WEIGHTS
-from nbkit.models.policy import Policy, add_lora, load_policy
+from nbkit.models.lora import add_lora
+from nbkit.models.policy import Policy, load_policy
 
 TEXT = "hello small dog"
 

@@ -2,14 +2,12 @@
 name when not. Remedies in messages are carried out as they are written."""
 
 import ast
-import doctest
 import re
 
 import datasets
 import pandas as pd
 import pytest
 
-import nbkit.pairs.load
 from nbkit.pairs.checks import BadPairs
 from nbkit.pairs.layouts import UnknownLayout
 from nbkit.pairs.load import load_pairs
@@ -277,10 +275,3 @@ def test_wrong_columns_are_refused():
     rows = [{"prompt": "q", **ANSWERS}]
     swapped = load_pairs(rows, columns={"chosen": "rejected", "rejected": "chosen"})[0]
     assert swapped["chosen"] == ANSWERS["rejected"]
-
-
-def test_the_example_of_load_pairs_runs():
-    found = doctest.DocTestFinder().find(load_pairs, "load_pairs", module=nbkit.pairs.load)
-    results = [doctest.DocTestRunner().run(test) for test in found]
-    assert sum(result.attempted for result in results) == 5
-    assert not sum(result.failed for result in results)

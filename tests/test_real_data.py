@@ -116,7 +116,7 @@ def test_the_easiest_of_200_pairs_by_a_5m_model_and_lora(tokenizer, shared_data)
     assert run.trained_on == keep
 
 
-# --- margins and alignment potential: what chapters 05 and 06 do with the world ----------------
+# --- margins and alignment potential: what lessons 05 and 06 do with the world ----------------
 
 
 def z(values):

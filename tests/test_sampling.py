@@ -12,7 +12,8 @@ import torch
 from transformers import GenerationConfig
 
 import nbkit as nb
-from nbkit.models.policy import Policy, add_lora
+from nbkit.models.lora import add_lora
+from nbkit.models.policy import Policy
 from nbkit.sampling import stop_tokens
 
 QUIET = dict(progress=False)

@@ -201,4 +201,4 @@ def test_a_stale_table_and_a_pair_that_was_left_out():
     with pytest.warns(UserWarning, match=f"{len(left_out)} of 6 pairs .*: only in explicit_margin"):
         potential = scores.alignment_potential(explicit, scores.length_normalized_margin(short))
     assert set(potential.attrs["left_out"]) == set(left_out)
-    assert set(select.random_like(potential.index, short)) == set(potential.index)
+    assert set(select.random(potential.index, short)) == set(potential.index)

@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 
 from nbkit import scores, select
+from nbkit.select.series import as_scores
 
 LOSS = pd.Series({"d": 0.3, "a": 0.9, "c": 0.1, "b": 0.3, "e": float("nan")})
 
@@ -19,6 +20,13 @@ def test_order_ties_and_nan():
     assert select.easiest(LOSS.sample(frac=1, random_state=0), 4) == ["c", "b", "d", "a"]
 
 
+def test_the_namespace_holds_selections_alone():
+    assert dir(select) == sorted(select.__all__)
+    assert all(
+        getattr(select, name).__module__.startswith("nbkit.select.") for name in select.__all__
+    )
+
+
 def test_shares_count_the_scored_pairs():
     assert select.easiest(LOSS, 0.5) == ["c", "b"]
     assert select.easiest(LOSS, 1.0) == ["c", "b", "d", "a"]
@@ -26,19 +34,19 @@ def test_shares_count_the_scored_pairs():
 
 
 @pytest.mark.parametrize(
-    ("keep", "error", "message"),
+    ("share", "error", "message"),
     [
-        (0.0, ValueError, "keep=0.0; as a share .float. it must lie in .0, 1."),
-        (1.5, ValueError, "keep=1.5; as a share"),
-        (0, ValueError, "keep=0; as a count it must lie in 1..4"),
-        (5, ValueError, "keep=5; as a count it must lie in 1..4"),
-        ("half", TypeError, "keep='half'; expected a share"),
-        (True, TypeError, "keep=True; expected a share"),
+        (0.0, ValueError, "share=0.0; as a fraction .float. it must lie in .0, 1."),
+        (1.5, ValueError, "share=1.5; as a fraction"),
+        (0, ValueError, "share=0; as a count it must lie in 1..4"),
+        (5, ValueError, "share=5; as a count it must lie in 1..4"),
+        ("half", TypeError, "share='half'; expected a fraction"),
+        (True, TypeError, "share=True; expected a fraction"),
     ],
 )
-def test_impossible_keep_is_refused(keep, error, message):
+def test_impossible_share_is_refused(share, error, message):
     with pytest.raises(error, match=message):
-        select.top(LOSS, keep)
+        select.top(LOSS, share)
 
 
 def test_scores_must_be_a_series_of_distinct_ids():
@@ -53,9 +61,9 @@ SELECTORS = {
     "hardest": lambda s: select.hardest(s, 1.0),
     "top": lambda s: select.top(s, 1.0),
     "middle": lambda s: select.middle(s, 0, 1),
-    "central": lambda s: select.central(s, keep=1.0),
+    "central": lambda s: select.central(s, share=1.0),
     "ties": lambda s: select.easiest(LOSS, 1.0, ties=s),
-    "random_like": lambda s: select.random_like(["a"], s),
+    "random": lambda s: select.random(["a"], s),
     "random_matched": lambda s: select.random_matched(["a"], s),
     "truncated": lambda s: scores.truncated(s, 0, 1),
     "alignment_potential": lambda s: scores.alignment_potential(s, LOSS),
@@ -89,7 +97,7 @@ def test_scores_that_are_no_numbers_are_refused_by_the_first_id(selector, values
 @pytest.mark.parametrize("selector", SELECTORS)
 def test_what_is_no_series_by_text_id_is_refused(selector):
     for wrong in (LOSS.to_frame(), LOSS.to_numpy(), LOSS.to_dict(), 0.5):
-        if selector != "random_like":  # which draws from tables, too
+        if selector != "random":  # which draws from tables, too
             with pytest.raises(TypeError, match="as a pandas Series indexed by pair id, got "):
                 SELECTORS[selector](wrong)
     with pytest.raises(ValueError, match="holds pair 'a' more than once; expected each once"):
@@ -115,7 +123,7 @@ def test_what_is_no_series_by_text_id_is_refused(selector):
 def test_numbers_of_any_kind_are_scores(values):
     series = pd.Series(np.asarray(values, object), list("abcd")).astype(values.dtype)
     assert select.easiest(series, 1.0) == ["b", "d", "a"]
-    assert select.as_scores(series).dtype == float
+    assert as_scores(series).dtype == float
     assert select.top(pd.Series([False, True, True], list("abc")), 2) == ["b", "c"]
     assert select.easiest(series.set_axis(pd.CategoricalIndex(list("dcba"))), 1) == ["c"]
 
@@ -125,10 +133,10 @@ def test_a_share_may_be_of_any_real_kind():
         assert select.easiest(LOSS, half) == ["c", "b"]
     assert select.easiest(LOSS, 1.0) == ["c", "b", "d", "a"] and select.easiest(LOSS, 1) == ["c"]
     for no_number in (np.True_, "0.5", None, [0.5], 0.5 + 0j):
-        with pytest.raises(TypeError, match="keep=.*expected a share such as 0.5 or a count"):
+        with pytest.raises(TypeError, match="share=.*expected a fraction such as 0.5 or a count"):
             select.easiest(LOSS, no_number)
     for outside in (float("nan"), float("inf"), 5.0, -1, np.float32(1.5)):
-        with pytest.raises(ValueError, match="keep=.*it must lie in"):
+        with pytest.raises(ValueError, match="share=.*it must lie in"):
             select.easiest(LOSS, outside)
 
 
@@ -145,24 +153,24 @@ def test_selections_are_lists_of_ids():
             select.random_matched(wrong, LOSS)
     for wrong in ("ab", 0.5, None):
         with pytest.raises(TypeError, match="selection=.*expected a list of pair ids"):
-            select.random_like(wrong, LOSS)
+            select.random(wrong, LOSS)
 
 
 def test_a_control_is_drawn_from_pairs_in_any_form():
     ids = [f"p{i}" for i in range(30)]
-    wanted = select.random_like(ids[:9], ids, seed=np.int64(1))
+    wanted = select.random(ids[:9], ids, seed=np.int64(1))
     pairs = Dataset.from_dict({"id": ids, "prompt": ["?"] * 30})
-    assert wanted == select.random_like(ids[:9], pairs.to_pandas(), seed=1)
+    assert wanted == select.random(ids[:9], pairs.to_pandas(), seed=1)
     table = pd.DataFrame({"chosen_logp": 0.0, "rejected_logp": 0.0}, index=ids)
-    assert wanted == select.random_like(ids[:9], table, seed=1)
+    assert wanted == select.random(ids[:9], table, seed=1)
     short = table.drop(index=ids[:20])  # 20 were too long to be scored
-    assert set(select.random_like(ids[:9], short)) <= set(ids[20:])
+    assert set(select.random(ids[:9], short)) <= set(ids[20:])
     for wrong in ([*ids, ids[0]], {"id": ids}, "p0", range(30), 30):
         with pytest.raises((TypeError, ValueError), match="^.?pairs"):
-            select.random_like(ids[:9], wrong)
+            select.random(ids[:9], wrong)
     for seed in (None, 1.5, "1", -1):
         with pytest.raises((TypeError, ValueError), match="seed=.*whole number, 0 or more"):
-            select.random_like(ids[:9], ids, seed=seed)
+            select.random(ids[:9], ids, seed=seed)
 
 
 @pytest.mark.parametrize("bins", [0, -1, 2.5, None, True])
@@ -173,15 +181,15 @@ def test_bins_are_a_count(bins):
 
 def test_random_control_has_the_size_and_depends_on_the_seed_only():
     ids = [f"p{i}" for i in range(100)]
-    control = select.random_like(ids[:30], ids, seed=1)
+    control = select.random(ids[:30], ids, seed=1)
     assert len(set(control)) == 30 and set(control) <= set(ids)
-    assert control == select.random_like(ids[70:], ids[::-1], seed=1)
-    assert control != select.random_like(ids[:30], ids, seed=2)
+    assert control == select.random(ids[70:], ids[::-1], seed=1)
+    assert control != select.random(ids[:30], ids, seed=2)
     pairs = Dataset.from_dict({"id": ids})
-    assert control == select.random_like(ids[:30], pairs, seed=1)
-    assert control == select.random_like(ids[:30], pd.Series(0.0, index=ids), seed=1)
+    assert control == select.random(ids[:30], pairs, seed=1)
+    assert control == select.random(ids[:30], pd.Series(0.0, index=ids), seed=1)
     with pytest.raises(ValueError, match="Cannot draw 101 pairs from 100"):
-        select.random_like(list(range(101)), ids)
+        select.random(list(range(101)), ids)
 
 
 def test_middle_is_a_band_of_percentiles():
@@ -205,35 +213,35 @@ def test_central_is_the_intersection_of_bands_as_wide_as_it_takes():
     ids = [f"p{number:02}" for number in range(40)]
     a = pd.Series(draw.standard_t(2, 40), ids, name="score")
     b = pd.Series(a + draw.normal(0, 2, 40), ids, name="score")  # a name may come twice
-    assert sorted(select.central(a, keep=0.5)) == sorted(select.middle(a, 0.25, 0.75))
+    assert sorted(select.central(a, share=0.5)) == sorted(select.middle(a, 0.25, 0.75))
     tied = a * 0.0  # ties by id, as in `middle`
-    assert sorted(select.central(tied, keep=0.5)) == select.middle(tied, 0.25, 0.75)
+    assert sorted(select.central(tied, share=0.5)) == select.middle(tied, 0.25, 0.75)
     for cut in (4, 8, 12):  # pairs off each end of both
         bands = [select.middle(scores, cut / 40, 1 - cut / 40) for scores in (a, b)]
         wanted = select.both(*bands)
         shuffled = b.sample(frac=1, random_state=1)
-        assert sorted(select.central(a, shuffled, keep=len(wanted))) == sorted(wanted)
-    assert len(select.central(a, b, keep=0.3)) == 12
-    assert select.central(a, keep=40)[-2:] == sorted([a.idxmin(), a.idxmax()])  # the furthest
+        assert sorted(select.central(a, shuffled, share=len(wanted))) == sorted(wanted)
+    assert len(select.central(a, b, share=0.3)) == 12
+    assert select.central(a, share=40)[-2:] == sorted([a.idxmin(), a.idxmax()])  # the furthest
 
 
 def test_central_needs_all_scores_of_a_pair():
     a = pd.Series([1.0, 2.0, 3.0, 4.0, np.nan], list("abcde"))
-    assert sorted(select.central(a, a.drop("a"), keep=1.0)) == list("bcd")
+    assert sorted(select.central(a, a.drop("a"), share=1.0)) == list("bcd")
     with pytest.raises(ValueError, match="one score or more, got none"):
-        select.central(keep=0.5)
+        select.central(share=0.5)
     with pytest.raises(TypeError, match="Expected scores as a pandas Series"):
-        select.central(a, [1.0], keep=0.5)
-    with pytest.raises(ValueError, match="keep=5; as a count it must lie in 1..4"):
-        select.central(a, keep=5)
+        select.central(a, [1.0], share=0.5)
+    with pytest.raises(ValueError, match="share=5; as a count it must lie in 1..4"):
+        select.central(a, share=5)
 
 
-@pytest.mark.parametrize("keep", [0.5, 3])
-def test_scores_without_a_pair_are_refused(keep):
+@pytest.mark.parametrize("share", [0.5, 3])
+def test_scores_without_a_pair_are_refused(share):
     with pytest.raises(ValueError, match="no pair in common"):
-        select.central(LOSS, LOSS.rename("{}-2".format), keep=keep)
+        select.central(LOSS, LOSS.rename("{}-2".format), share=share)
     with pytest.raises(ValueError, match="every score is NaN"):
-        select.easiest(LOSS * np.nan, keep)
+        select.easiest(LOSS * np.nan, share)
 
 
 def test_both_keeps_the_order_of_the_first():
@@ -254,7 +262,7 @@ def test_matched_control_has_the_lengths_of_the_selection():
     assert by_bin[0] == by_bin[1]
     assert control == select.random_matched(selection, lengths.sample(frac=1), seed=1)
     assert control != select.random_matched(selection, lengths, seed=2)
-    free = select.random_like(selection, lengths, seed=1)
+    free = select.random(selection, lengths, seed=1)
     assert lengths[free].mean() < 130 < 160 < lengths[control].mean()
 
 
@@ -276,7 +284,7 @@ def test_matched_control_when_lengths_tie_or_lack():
 
 def test_a_control_is_drawn_from_scored_pairs_and_counts_may_be_numpys():
     scores = pd.Series([1.0, float("nan"), 2.0, 3.0], index=list("abcd"))
-    assert all("b" not in select.random_like(range(3), scores, seed) for seed in range(9))
+    assert all("b" not in select.random(range(3), scores, seed) for seed in range(9))
     assert select.easiest(scores, np.int64(2)) == ["a", "c"]
 
 

@@ -14,7 +14,7 @@ import torch
 import nbkit as nb
 from nbkit.derivatives import along
 from nbkit.derivatives.parameters import choose
-from nbkit.models import policy as models
+from nbkit.models import locks
 
 PATIENCE = 120  # seconds, after which two threads that wait for each other are a failure
 
@@ -167,12 +167,12 @@ def test_copies_of_a_policy_wait_for_nobody(pairs):
 def test_a_lock_goes_with_its_model():
     policy = tiny.policy()
     with policy.ready():
-        known = len(models._locks)
+        known = len(locks._locks)
     del policy
     import gc
 
     gc.collect()
-    assert len(models._locks) < known
+    assert len(locks._locks) < known
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

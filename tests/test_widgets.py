@@ -313,7 +313,7 @@ def test_the_weights_slider_refuses_what_it_cannot_draw():
         widgets.weight_slider(EXPLICIT, IMPLICIT.rename("{}-2".format), PAIRS)
     with pytest.raises(ValueError, match="rows=0; expected a whole number"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, rows=0)
-    with pytest.raises(ValueError, match="keep=2.0"):
+    with pytest.raises(ValueError, match="share=2.0"):
         widgets.weight_slider(EXPLICIT, IMPLICIT, PAIRS, share=2.0)
 
 

@@ -170,7 +170,8 @@ def _told_name(policy: Policy, part: Any) -> str:
 
 
 def _told_model(policy: Policy, part: Any) -> str:
-    settings = _settings(part.config.to_dict()) if hasattr(part, "config") else []
+    config = getattr(part, "config", None)
+    settings = _settings(config.to_dict()) if config is not None else []
     _add_weights(digest := hashlib.sha256(), part)
     return f"{_kind(part)}({_told(policy, settings)}, {digest.hexdigest()})"
 

@@ -1,4 +1,4 @@
-"""`nbkit lab`: is the machine ready? Then JupyterLab, on the tour."""
+"""`nbkit lab`: is the machine ready? Then JupyterLab, on the list of lessons."""
 
 import importlib.util
 import os
@@ -6,18 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nbkit.course.errors import CommandError
 from nbkit.course.machine import REINSTALL, readiness
-from nbkit.course.starting import CannotStart
 
 CLONE = Path(__file__).resolve().parents[2]
-TOUR = "00_setup_and_tour.ipynb"
-# Not listed by JupyterLab: Jupyter's own choice, and what the notebooks are made with.
-HIDDEN = ("__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~")
-HIDDEN += ("build.py", "course.toml", "tooling", "images")
+LANDING = "index.ipynb"
 
 
 def lab(options: list[str]) -> int:
-    """Say in one line whether the machine is ready, and become JupyterLab, opened on the tour.
+    """Say in one line whether the machine is ready, and become JupyterLab, on the list of lessons.
 
     Args:
         options: further options of `jupyter lab`; they go before ours where both name one.
@@ -26,13 +23,13 @@ def lab(options: list[str]) -> int:
         JupyterLab's exit status.
 
     Raises:
-        CannotStart: the notebooks are not here, or JupyterLab is not installed.
+        CommandError: the notebooks are not here, or JupyterLab is not installed.
     """
     folder = notebooks()
     if importlib.util.find_spec("jupyterlab") is None:
-        raise CannotStart(f"JupyterLab is not installed in this Python; {REINSTALL}.")
+        raise CommandError(f"JupyterLab is not installed in this Python; {REINSTALL}.")
     print(readiness().summary)
-    print(f"JupyterLab opens {folder / TOUR}")
+    print(f"JupyterLab opens {folder / LANDING}")
     print("Its address comes below, with a token. Ctrl-C stops it.", flush=True)
     return become(command(folder, options))
 
@@ -41,19 +38,18 @@ def notebooks() -> Path:
     """The folder of the notebooks: of the clone that nbkit runs from, or of the one we are in."""
     here = Path.cwd()
     for folder in (CLONE / "notebooks", here / "notebooks", here):
-        if (folder / TOUR).is_file():
+        if (folder / LANDING).is_file() and any(folder.glob("00_*.ipynb")):
             return folder
-    raise CannotStart(
+    raise CommandError(
         "the notebooks are in nbkit's repository, which is not here: run `nbkit lab` in the folder "
         "of a clone. `nbkit tour` works without them."
     )
 
 
 def command(folder: Path, options: list[str]) -> list[str]:
-    """The command that starts JupyterLab on the tour in `folder`. Options of the user's come last:
-    JupyterLab takes the last value of each."""
-    ours = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{TOUR}"]
-    ours += [f"--ContentsManager.hide_globs={name}" for name in HIDDEN]
+    """The command that starts JupyterLab in `folder`, on its landing page. Options of the user's
+    come last: JupyterLab takes the last value of each."""
+    ours = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{LANDING}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         ours.append("--allow-root")
     if not has_browser():

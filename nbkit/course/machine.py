@@ -90,6 +90,14 @@ def readiness() -> Readiness:
     """Look at Python, packages, device, memory, disk, offline switches and the world's weights.
 
     Takes about a second, most of it to measure the speed of a matrix product.
+
+    Returns:
+        Readiness: a table in a notebook, aligned text elsewhere.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.readiness()
+        OK    python ...
     """
     device = _device()
     lines = [*_versions(), device, _memory(), _disk(), _hub(), _world()]
@@ -159,12 +167,12 @@ def _device() -> Line:
     if torch.backends.mps.is_available():
         return Line("device", "OK", "MPS (Apple GPU)")
     threads = torch.get_num_threads()
-    remedy = "fine for chapters 00-10; a GPU is for real models: NBKIT_PROFILE=gpu"
+    remedy = "fine for lessons 00-10; a GPU is for real models: NBKIT_PROFILE=gpu"
     return Line("device", "NOTE", f"CPU, {threads} threads", remedy)
 
 
 def _memory() -> Line:
-    """Chapters need up to about 2 GB; below 1.5 GB free even the first may be killed."""
+    """Lessons need up to about 2 GB; below 1.5 GB free even the first may be killed."""
     free = psutil.virtual_memory().available / GB
     found = f"{free:.1f} GB free"
     if free < 1.5:

@@ -20,14 +20,15 @@ _MISSING = object()
 class Profile:
     """Sizes and names for one way of running the course.
 
-    name     "quick", "full" or "gpu"
-    policy   what `nb.load_policy` takes
-    data     "world" for `nbkit.world`, or what `nb.load_pairs` takes
-    pairs    number of preference pairs to work on
-    prompts  number of prompts to sample at when a win rate is measured
-    seeds    seeds to repeat a training with
-    workers  processes that train at once (see `nbkit.at_once`)
-    note     a sentence to print beside a result; empty where none is needed
+    Attributes:
+        name: "quick", "full" or "gpu".
+        policy: what `nb.load_policy` takes.
+        data: "world" for `nbkit.world`, or what `nb.load_pairs` takes.
+        pairs: number of preference pairs to work on.
+        prompts: number of prompts to sample at when a win rate is measured.
+        seeds: seeds to repeat a training with.
+        workers: processes that train at once (see `nbkit.at_once`).
+        note: a sentence to print beside a result; empty where none is needed.
     """
 
     name: str
@@ -45,7 +46,13 @@ class Profile:
         return self.name == "quick"
 
     def pick(self, *, quick: Any, full: Any, gpu: Any = _MISSING) -> Any:
-        """Return the value for this profile; gpu takes the value of full where it has no own."""
+        """The value for this profile.
+
+        Args:
+            quick: value of the quick profile.
+            full: value of the full profile.
+            gpu: value of the gpu profile; default that of full.
+        """
         values = {"quick": quick, "full": full, "gpu": full if gpu is _MISSING else gpu}
         return values[self.name]
 
@@ -82,9 +89,23 @@ PROFILES = {
 
 
 def profile(name: str | None = None) -> Profile:
-    """Return the profile called `name`; without a name, the one in `NBKIT_PROFILE`, else full.
+    """How much a notebook does: one switch.
 
-    Raises ValueError for a name that is no profile.
+    Args:
+        name: "quick", "full" or "gpu"; default what the environment variable `NBKIT_PROFILE` says,
+            else full.
+
+    Returns:
+        Profile.
+
+    Raises:
+        ValueError: a name that is no profile.
+
+    Example:
+        >>> import nbkit as nb
+        >>> p = nb.course.profile("quick")
+        >>> p.policy, p.pairs, p.pick(quick=[0.1], full=[0.01, 0.1, 1.0])
+        ('world/small', 96, [0.1])
     """
     source = "profile name" if name is not None else f"environment variable {VARIABLE}"
     if name is None:

@@ -19,8 +19,7 @@ from transformers.utils import logging
 
 import nbkit as nb
 from nbkit import world
-from nbkit.course.starting import CannotStart
-from nbkit.evaluate import WinRate
+from nbkit.course.errors import CommandError
 from nbkit.train.dpo import Run
 
 HALVES = ("selected half", "random half")
@@ -36,13 +35,13 @@ def tour(figure: str | Path) -> None:
         figure: the PNG file to write. It is tried before the work.
 
     Raises:
-        CannotStart: the figure cannot be written there, or there is no such profile.
+        CommandError: the figure cannot be written there, or there is no such profile.
     """
     figure = writable(figure)
     try:
         p = nb.course.profile()
     except ValueError as error:
-        raise CannotStart(str(error)) from error
+        raise CommandError(str(error)) from error
     began = time.perf_counter()
     logging.disable_progress_bar()  # transformers' own; ours tell what they are about
     torch.set_num_threads(1)  # models this small lose more to a second thread than they gain
@@ -87,7 +86,7 @@ def tour(figure: str | Path) -> None:
 
 NEXT = """
 What to open next:
-  nbkit lab                              this tour as a notebook, with exercises, and the chapters
+  nbkit lab                              this tour as a notebook, with exercises, and the lessons
   notebooks/01_pairs_and_margins.ipynb   what a model thinks of a pair: log-probs by hand
   README.md, "With your own pairs"       the same calls on your pairs and your model"""
 
@@ -97,16 +96,16 @@ def writable(figure: str | Path) -> Path:
     figure = Path(figure).expanduser().absolute()
     elsewhere = "choose another place with --figure FILE.png"
     if figure.suffix.lower() != ".png":
-        raise CannotStart(f"the figure is a PNG picture, so {figure.name!r} should end in .png")
+        raise CommandError(f"the figure is a PNG picture, so {figure.name!r} should end in .png")
     if figure.is_dir():
-        raise CannotStart(f"{figure} is a folder; {elsewhere}")
+        raise CommandError(f"{figure} is a folder; {elsewhere}")
     try:
         with tempfile.TemporaryFile(dir=figure.parent):
             pass
         if figure.exists():
             figure.open("ab").close()
     except OSError as error:
-        raise CannotStart(f"cannot write {figure} ({error.strerror}); {elsewhere}") from error
+        raise CommandError(f"cannot write {figure} ({error.strerror}); {elsewhere}") from error
     return figure
 
 
@@ -125,7 +124,7 @@ def score(policy: nb.Policy, pairs: Dataset, progress: bool) -> pd.DataFrame:
 def select(pairs: Dataset, scores: pd.DataFrame, seed: int) -> dict[str, list[str]]:
     """The half with the most potential, and a random half of the same size."""
     keep = nb.select.top(scores["potential"], 0.5)
-    return dict(zip(HALVES, (keep, nb.select.random_like(keep, pairs, seed=seed))))
+    return dict(zip(HALVES, (keep, nb.select.random(keep, pairs, seed=seed))))
 
 
 def train(
@@ -144,7 +143,7 @@ def train(
 
 def judge(
     runs: dict[str, Run], before: list[str], prompts: Dataset, progress: bool
-) -> dict[str, WinRate]:
+) -> dict[str, nb.Estimate]:
     """The win rate of each run against the answers of the model before training."""
     how: dict[str, Any] = dict(seed=2, progress=progress, **ANSWERS)
     return {
@@ -153,7 +152,7 @@ def judge(
     }
 
 
-def won(judged: dict[str, WinRate], seed: int) -> pd.DataFrame:
+def won(judged: dict[str, nb.Estimate], seed: int) -> pd.DataFrame:
     """Rows for `nbkit.plots.comparison`."""
     rows = [dict(selection=n, seed=seed, win_rate=result.value) for n, result in judged.items()]
     return pd.DataFrame(rows)
@@ -207,13 +206,11 @@ def tell_train(runs: dict[str, Run]) -> None:
         f"{random['loss']:.3f} on the random one.")  # fmt: skip
 
 
-def tell_judge(judged: dict[str, WinRate], before: list[str], prompts: Dataset) -> None:
+def tell_judge(judged: dict[str, nb.Estimate], before: list[str], prompts: Dataset) -> None:
     right = {"before": correct(prompts["prompt"], before)}
     for name, result in judged.items():
         right[name] = correct(result.table["prompt"], result.table["response"])
-    rates = " and ".join(
-        f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}] after the {n}" for n, r in judged.items()
-    )
+    rates = " and ".join(f"{result:.3f} after the {name}" for name, result in judged.items())
     shares = ", ".join(f"{share:.1%} {name}" for name, share in right.items())
     say("5 Judge", f"{len(before):,} questions about facts that are in no pair, answered before "
         f"and after. Win rate by the world's reward, 0.5 for no change: {rates}. Correct "
@@ -227,16 +224,15 @@ def correct(prompts: Iterable[str], responses: Sequence[str] | pd.Series) -> flo
 def tell_luck(rows: pd.DataFrame) -> None:
     wide = rows.pivot(index="seed", columns="selection", values="win_rate")
     gains = wide["selected half"] - wide["random half"]
-    value, low, high = nb.seed_interval(gains)
-    verdict = "does not show that the selection beats a random half"
-    if low > 0:
-        verdict = "shows that the selection beats a random half, here"
-    elif high < 0:
-        verdict = "shows that the selection does worse than a random half, here"
+    gain = nb.seed_interval(gains)
+    shows = {
+        "above zero": "shows that the selection beats a random half, here",
+        "below zero": "shows that the selection does worse than a random half, here",
+    }.get(gain.verdict(), "does not show that the selection beats a random half")
     say("6 Luck?", f"One seed proves nothing: other pairs, or another order of training, move the "
         f"win rate too. Selected minus random was {gains.iloc[0]:+.3f} above; over {len(gains)} "
-        f"seeds it is {value:+.3f} on average, 95% interval [{low:+.3f}, {high:+.3f}]. That "
-        f"{verdict}.")  # fmt: skip
+        f"seeds it is {gain.value:+.3f} on average, 95% interval [{gain.low:+.3f}, "
+        f"{gain.high:+.3f}]. That {shows}.")  # fmt: skip
     print()
 
 

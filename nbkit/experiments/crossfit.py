@@ -50,8 +50,13 @@ def validation_loss(
 ) -> pd.Series:
     """Mean DPO loss of each pair under reference models that were not trained on it.
 
-    The mean of the columns of `cross_fitted_losses`, whose arguments and errors it has: by default
-    six models, two halves by three seeded splits, three of which score each pair, as in the paper.
+    The mean of the columns of `cross_fitted_losses`, whose errors it has: by default six models,
+    two halves by three seeded splits, three of which score each pair, as in the paper.
+
+    Args:
+        policy, pairs, seeds, groups, points: as of `cross_fitted_losses`.
+        reference, cache, workers, progress: as there.
+        **training: for `nbkit.train_dpo`.
 
     Returns:
         Series by pair id, nats; lower: easier. NaN for a pair too long for the model.
@@ -159,6 +164,14 @@ def folds(pairs: Dataset, seed: int = 0, groups: str = "prompt") -> pd.Series:
     """The half, "A" or "B", of each pair by id. Groups (pairs with the same value in the column
     `groups`) stay together; they are dealt in random order, much larger groups first, each to the
     half that has fewer pairs so far: so the halves come out about even.
+
+    Args:
+        pairs: Dataset with `id, prompt, chosen, rejected`.
+        seed: of the deal.
+        groups: column whose values stay together, such as "prompt".
+
+    Returns:
+        Series "A" or "B" by pair id.
 
     Raises:
         ValueError: there is no such column, or all pairs are in one group.

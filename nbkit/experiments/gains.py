@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nbkit.intervals import Gain, paired_gain
+from nbkit.estimates import Estimate, paired_gain
 
 
 def gain(
@@ -14,7 +14,7 @@ def gain(
     *,
     metric: str = "win_rate",
     budget: str = "examples",
-) -> Gain:
+) -> Estimate:
     """How much better a selection did than another, seed by seed.
 
     Args:
@@ -27,7 +27,7 @@ def gain(
         budget: "examples" or "updates".
 
     Returns:
-        Gain: mean of the paired differences, Student-t interval over seeds, and a verdict.
+        Estimate: mean of the paired differences, with a Student-t interval over seeds.
 
     Raises:
         ValueError: a selection, a control or a budget that is not in `results`.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from nbkit.experiments.gains import control_name
-from nbkit.select import random_like
+from nbkit.select.controls import random
 from nbkit.train.settings import updates
 
 Key = tuple[str, int, int]  # selection, seed, updates
@@ -72,6 +72,6 @@ def _subsets(selections: Mapping[str, Any], fit: Dataset, seed: int) -> dict[str
         subsets[name] = selection
     sizes = {len(subsets[name]) for name in selections}
     for size in sorted(size for size in sizes if size < len(fit)):
-        ids = random_like(range(size), fit, seed)
+        ids = random(range(size), fit, seed)
         subsets[control_name(size)] = fit.select([row_of[id_] for id_ in ids])
     return subsets

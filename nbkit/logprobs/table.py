@@ -68,6 +68,16 @@ def response_logprobs(
             refuses a pair; a path that the model cannot take; a model that computes no numbers
             (NaN weights, overflow in float16). What was scored before stays in the cache.
         OSError: nothing can be kept in `cache`. Found before anything is scored.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(2)
+        >>> table = nb.response_logprobs(policy, pairs)
+        >>> table[["chosen_logp", "rejected_logp", "chosen_tokens"]].round(2)
+                                   chosen_logp  rejected_logp  chosen_tokens
+        id
+        train-0-00000-coin-ray           -4.33          -3.64              2
+        train-0-00001-drawing-hal        -3.19          -6.41             10
     """
     policy, budget = as_policy(policy), as_limit(budget, "budget")
     token_pairs, left_out = tokenize(policy, pairs, max_length)
@@ -115,9 +125,27 @@ def logprob_table(
 def token_logprobs(policy: Policy, pairs: Pairs, *, max_length: int | None = None) -> pd.DataFrame:
     """Log-prob of each response token: what `response_logprobs` sums.
 
+    Args:
+        policy: the policy that scores.
+        pairs: as of `response_logprobs`.
+        max_length: longest prompt + response, in tokens; as of `response_logprobs`.
+
     Returns:
         tidy DataFrame with columns `id, side ("chosen" or "rejected"), position (0 is the first
         response token), token (its text), token_id, logp` (nats), in the order of `pairs`.
+
+    Raises:
+        ValueError: as of `response_logprobs`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> tokens = nb.token_logprobs(nb.load_policy("world/small"), nb.world.pairs(1))
+        >>> tokens[["side", "position", "token", "logp"]].head(4).round(2)
+               side  position  token  logp
+        0    chosen         0   ibis -3.28
+        1    chosen         1  <eos> -1.05
+        2  rejected         0  happy -1.65
+        3  rejected         1     to -0.00
     """
     policy = as_policy(policy)
     token_pairs, _ = tokenize(policy, pairs, max_length)

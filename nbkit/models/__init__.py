@@ -1,6 +1,8 @@
 """Models come in here, whole or refused.
 
-policy.py       `Policy`: a language model with its tokenizer; `load_policy`, `add_lora`
+policy.py       `Policy`: a language model with its tokenizer; `load_policy`
+lora.py         `add_lora`: a fresh adapter around a policy
+locks.py        one thread at a time in a model
 loading.py      a model by its name, from wherever it is
 finding.py      where that is: package, folder, GGUF file, hub
 devices.py      on which device, in which precision

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbkit.models.checks import embedding, no_language_model, no_prompt_learning
 from nbkit.models.loading import load_causal_lm
+from nbkit.models.locks import lock_of
 from nbkit.models.saving import save_model
 
 if TYPE_CHECKING:
@@ -35,6 +33,14 @@ class Policy:
         name: how plots and tables call it.
         adapter_enabled: False for the reference of a LoRA policy: same weights in memory, the
             adapter switched off (see `without_adapter`).
+
+    Example:
+        >>> import nbkit as nb
+        >>> from transformers import AutoModelForCausalLM, AutoTokenizer
+        >>> folder = nb.world.WEIGHTS / "small"  # any model and tokenizer that you have
+        >>> model = AutoModelForCausalLM.from_pretrained(folder)
+        >>> nb.Policy(model, AutoTokenizer.from_pretrained(folder), name="mine")
+        Policy('mine', 0.0243M parameters, float32 on cpu)
     """
 
     model: Any
@@ -63,14 +69,17 @@ class Policy:
 
     @property
     def has_adapter(self) -> bool:
+        """Whether there is an adapter around the model, switched on or off."""
         return hasattr(self.model, "peft_config")
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return embedding(self.causal_lm).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of its weights."""
         return embedding(self.causal_lm).dtype
 
     @property
@@ -106,6 +115,19 @@ class Policy:
         It is the policy as it was before the adapter was trained, and so the reference of a
         training that began with a fresh adapter. It is not the reference of a training that goes
         on with an adapter already trained: that is the policy as that training begins.
+
+        Returns:
+            Policy.
+
+        Raises:
+            ValueError: there is no adapter.
+
+        Example:
+            >>> import nbkit as nb
+            >>> policy = nb.add_lora(nb.load_policy("world/small"), rank=2)
+            >>> reference = policy.without_adapter()
+            >>> reference.name, reference.model is policy.model
+            ('world/small + LoRA (reference)', True)
         """
         if not self.has_adapter:
             raise ValueError(
@@ -118,8 +140,20 @@ class Policy:
     def ready(self) -> Iterator[Policy]:
         """Inside the block the model is in eval mode (dropout off), its adapter as this policy
         wants it; afterwards everything is as before. One thread at a time is inside, of all
-        policies that share the model: the others wait."""
-        with _lock_of(self.causal_lm):
+        policies that share the model: the others wait.
+
+        Yields:
+            Policy: this one.
+
+        Example:
+            >>> import nbkit as nb
+            >>> policy = nb.load_policy("world/small")
+            >>> with policy.ready():
+            ...     out = policy.model(**policy.tokenizer("pet of mia ?", return_tensors="pt"))
+            >>> out.logits.shape
+            torch.Size([1, 5, 113])
+        """
+        with lock_of(self.causal_lm):
             modes = {module: module.training for module in self.model.modules()}
             self.model.eval()
             try:
@@ -147,6 +181,12 @@ class Policy:
         Raises:
             FileExistsError: the folder holds something, or is a file.
             OSError: it cannot be written; nothing is left there.
+
+        Example:
+            >>> import nbkit as nb
+            >>> folder = nb.load_policy("world/small").save("my-policy")
+            >>> nb.load_policy(folder).name
+            'my-policy'
         """
         return save_model(self.model, self.tokenizer, folder, adapter=self.adapter_enabled)
 
@@ -194,27 +234,6 @@ class Policy:
         return f"Policy({self.name!r}, {size}, {dtype} on {self.device}{adapter})"
 
 
-# By model; not in it, or it could not be copied or sent.
-_locks: weakref.WeakKeyDictionary[PreTrainedModel, threading.RLock] = weakref.WeakKeyDictionary()
-_locks_lock = threading.Lock()
-
-
-def _lock_of(model: PreTrainedModel) -> threading.RLock:
-    with _locks_lock:
-        return _locks.setdefault(model, threading.RLock())
-
-
-def _forget_locks() -> None:
-    """A forked process lacks the threads that may have held them."""
-    global _locks_lock
-    _locks_lock = threading.Lock()
-    _locks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)
-
-
 def load_policy(
     name: str | Path,
     *,
@@ -252,35 +271,16 @@ def load_policy(
             another shape, or hold NaN; an adapter of another model; no causal language model; a
             model that needs remote code. nbkit runs neither pickles nor code from a hub.
         ImportError: a package that this model or file needs.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.load_policy("world/small", device="cpu", dtype="bfloat16")
+        Policy('world/small', 0.0243M parameters, bfloat16 on cpu)
     """
     model, tokenizer = load_causal_lm(
         name, device=device, dtype=dtype, revision=revision, attn_implementation=attn_implementation
     )
     return Policy(model, tokenizer, name=str(name))
-
-
-def add_lora(policy: Policy, rank: int = 16, **lora: Any) -> Policy:
-    """A policy with a fresh LoRA adapter (zero effect until trained) on all linear layers but the
-    head. The wrapped weights are shared with `policy`, so use the returned policy from here on;
-    its reference is `policy.without_adapter()`.
-
-    Args:
-        policy: a policy without adapter.
-        rank: LoRA rank r; `lora_alpha` defaults to 2 r.
-        **lora: further fields of `peft.LoraConfig`.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    if policy.has_adapter:
-        raise ValueError(
-            f"Policy {policy.name!r} already has an adapter. Train it on as it is, or begin afresh "
-            "on top of it: nb.Policy(policy.model.merge_and_unload(), policy.tokenizer)."
-        )
-    settings: dict[str, Any] = dict(
-        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    model = get_peft_model(policy.model, LoraConfig(**{**settings, **lora}))
-    return Policy(model, policy.tokenizer, name=f"{policy.name} + LoRA")
 
 
 def unwrapped(model: Any) -> CausalLM:

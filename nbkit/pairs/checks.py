@@ -35,7 +35,23 @@ Problem = tuple[str, str, Any]  # column, what is wrong, what came
 
 
 class BadPairs(ValueError):
-    """Some rows are no usable pairs; `.report` is a DataFrame with one line for each problem."""
+    """Some rows are no usable pairs.
+
+    Args:
+        message: how many, and the first of them.
+
+    Attributes:
+        report: DataFrame `row, id, column, problem, received`, one line for each problem.
+
+    Example:
+        >>> import nbkit as nb
+        >>> rows = [{"prompt": "A river?", "chosen": "The Nile.", "rejected": "The Nile."}]
+        >>> try:
+        ...     nb.load_pairs(rows)
+        ... except nb.BadPairs as bad:
+        ...     print(bad.report["problem"].tolist())
+        ['equal to chosen']
+    """
 
     def __init__(self, message: str, report: pd.DataFrame | None = None):
         super().__init__(message)

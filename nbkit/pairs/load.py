@@ -60,77 +60,66 @@ def load_pairs(
 ) -> datasets.Dataset | tuple[datasets.Dataset, pd.DataFrame]:
     """Load preference pairs from nearly anywhere, in nearly any published layout.
 
-    >>> rows = [{"system": "Be brief.", "question": "A river?", "good": "The Nile.", "bad": "Wet."}]
-    >>> names = {"prompt": "question", "chosen": "good", "rejected": "bad", "system": "system"}
-    >>> load_pairs(rows, columns=names)[0]["prompt"]
-    [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'A river?'}]
-    >>> rows = [{"prompt": "A river?", "response_1": "Wet.", "response_2": "The Nile.",
-    ...          "preference_strength": 2}]
-    >>> load_pairs(rows, recipe="helpsteer2")[0]["chosen"]
-    'The Nile.'
+    Args:
+        source: a path (`.jsonl`, `.json`, `.csv`, `.parquet`, or a folder of files of one kind;
+            gzip, also as `.jsonl.gz`), a hub id, a pandas DataFrame, a list of dicts, a
+            `datasets.Dataset` or a `datasets.DatasetDict`.
+        split: of a hub id, of a `DatasetDict`, or of a folder whose files are named after their
+            splits.
+        revision: commit or tag of a hub id; pin it!
+        name: configuration of a hub id.
+        columns: which column is what, where the names are others: a part of the pair (`id, prompt,
+            system, chosen, rejected, chosen_score, rejected_score`) -> a column. A prompt may be
+            made of several, in order, line below line: `{"prompt": ["instruction", "input"]}`;
+            where one of them is a conversation, all become turns. `system` becomes the system
+            message, and so every pair a conversation. Any column -> None leaves it out.
+        recipe: how two or more answers and a judgement become pairs, by data set: `shp`,
+            `helpsteer2`, `helpsteer3`, `pku_better`, `pku_safer`, `arena`, `nectar`,
+            `ultrafeedback`, `ultrafeedback_overall`, `distilabel`, `openai` (see
+            `nbkit.pairs.recipes`). Lists give the best against the worst answer. Ties are left out
+            and counted. Where the columns fit one recipe only it is taken without being named, and
+            a warning says so.
+        on_bad: "raise" (default): any bad row raises one `BadPairs` error, and the pairs are
+            returned. "drop": always returns `(pairs, report)`, the good rows and a DataFrame with
+            the columns `row, id, column, problem, received`, one line for each problem or tie,
+            rows from 0 (in a folder through all files in the order of their names).
+        chat: wrap plain strings into messages (user, assistant), so that the chat template of an
+            instruct model is applied. Pairs that are messages already stay as they are.
 
-    Parameters
-    ----------
-    source
-        A path (`.jsonl`, `.json`, `.csv`, `.parquet`, or a folder of files of one kind; gzip, also
-        as `.jsonl.gz`), a hub id, a pandas DataFrame, a list of dicts, a `datasets.Dataset` or a
-        `datasets.DatasetDict`.
-    split, revision, name
-        Choose within a hub id: its split, its commit or tag (pin it!), its configuration.
-        `split` also chooses within a `DatasetDict`, and within a folder whose files are named
-        after their splits.
-    columns
-        Which column is what, where the names are others: a part of the pair (`id, prompt, system,
-        chosen, rejected, chosen_score, rejected_score`) -> a column. A prompt may be made of
-        several, in order, line below line: `{"prompt": ["instruction", "input"]}`; where one of
-        them is a conversation, all become turns. `system` becomes the system message, and so every
-        pair a conversation. Any column -> None leaves it out.
-    recipe
-        How two or more answers and a judgement become pairs, by data set: `shp`, `helpsteer2`,
-        `helpsteer3`, `pku_better`, `pku_safer`, `arena`, `nectar`, `ultrafeedback`,
-        `ultrafeedback_overall`, `distilabel`, `openai` (see `nbkit.pairs.recipes`). Lists give
-        the best against the worst answer. Ties are left out and counted. Where the columns fit
-        one recipe only it is taken without being named, and a warning says so.
-    on_bad
-        `"raise"` (default): any bad row raises one `BadPairs` error, and the pairs are returned.
-        `"drop"`: always returns `(pairs, report)`, the good rows and a DataFrame with the
-        columns `row, id, column, problem, received`, one line for each problem or tie, rows
-        from 0 (in a folder through all files in the order of their names).
-    chat
-        Wrap plain strings into messages (user, assistant), so that the chat template of an
-        instruct model is applied. Pairs that are messages already stay as they are.
+    Returns:
+        Dataset with `id` (str), `prompt, chosen, rejected` (all str, or all lists of
+        `{"role", "content"}` messages), `chosen_score, rejected_score` (float, if the source has
+        them, also as `score_chosen, score_rejected`), of conversations `tools,
+        chat_template_kwargs` (JSON text, if the source has them), then all other columns as they
+        came. Messages may come as `from, value`, with roles such as human and gpt, and with content
+        as text parts; keys other than role and content are left out. An id that is missing is made
+        from the pair's content (`content_id`), so it is the same on every run and machine, in any
+        order of the rows. A warning says which columns that belong to the prompt, or that look like
+        scores, are not used, how many ties are left out, and where a prompt was taken from the
+        answers, or off them.
 
-    Returns
-    -------
-    datasets.Dataset
-        `id` (str), `prompt, chosen, rejected` (all str, or all lists of `{"role", "content"}`
-        messages), `chosen_score, rejected_score` (float, if the source has them, also as
-        `score_chosen, score_rejected`), of conversations `tools, chat_template_kwargs` (JSON text,
-        if the source has them), then all other columns as they came. Messages may come as
-        `from, value`, with roles such as human and gpt, and with content as text parts; keys other
-        than role and content are left out. An id that is missing is made from the pair's content
-        (`content_id`), so it is the same on every run and machine, in any order of the rows.
+    Raises:
+        BadPairs: a value is missing, empty or no text; messages are malformed, or hold tool calls
+            or reasoning; chosen equals rejected; an id occurs twice; a score is null, NaN,
+            infinite, or higher for rejected. With "drop" only if no row is left, or if the ids are
+            those of prompts. A `ValueError`.
+        UnknownLayout: the columns fit no known layout, or more than one (see
+            `nbkit.pairs.layouts`). A `ValueError`.
+        ValueError: a file cannot be read, with the file, the line and the cause; or an argument is
+            wrong.
+        FileNotFoundError: no such file, and no such data set on the hub or the hub cannot be
+            reached.
 
-    Raises
-    ------
-    BadPairs
-        A value is missing, empty or no text; messages are malformed, or hold tool calls or
-        reasoning; chosen equals rejected; an id occurs twice; a score is null, NaN, infinite, or
-        higher for rejected. With `"drop"` only if no row is left, or if the ids are those of
-        prompts. A `ValueError`.
-    UnknownLayout
-        The columns fit no known layout, or more than one (see `nbkit.pairs.layouts`). A
-        `ValueError`.
-    ValueError
-        A file cannot be read, with the file, the line and the cause; or an argument is wrong.
-    FileNotFoundError
-        No such file, and no such data set on the hub or the hub cannot be reached.
+    Examples:
+        >>> import nbkit as nb
+        >>> rows = [{"id": "a", "question": "A river?", "good": "The Nile.", "bad": "Wet."}]
+        >>> names = {"prompt": "question", "chosen": "good", "rejected": "bad"}
+        >>> nb.load_pairs(rows, columns=names)[0]
+        {'id': 'a', 'prompt': 'A river?', 'chosen': 'The Nile.', 'rejected': 'Wet.'}
 
-    Warns
-    -----
-    UserWarning
-        Columns that belong to the prompt, or that look like scores, are not used; ties are left
-        out; a prompt was taken from the answers, or off them.
+        >>> judged = {"prompt": "A river?", "response_1": "Wet.", "response_2": "The Nile."}
+        >>> nb.load_pairs([judged | {"preference_strength": 2}], recipe="helpsteer2")[0]["chosen"]
+        'The Nile.'
     """
     if on_bad not in ("raise", "drop"):
         raise ValueError(f'on_bad={on_bad!r}; expected "raise" or "drop".')

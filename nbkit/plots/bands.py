@@ -9,7 +9,8 @@ from matplotlib.ticker import PercentFormatter
 from nbkit.left_out import LeftOut
 from nbkit.plots.common import current_axes, score_name
 from nbkit.plots.marked import flags, scatter_kept
-from nbkit.select import as_scores, middle
+from nbkit.select.ranked import middle
+from nbkit.select.series import as_scores
 
 Band: TypeAlias = tuple[float, float]  # low and high share
 
@@ -33,6 +34,7 @@ def band_plane(
             row) is left out, with a warning.
         a_band, b_band: (low, high): shares, as for `nbkit.select.middle`. Kept is what lies in both
             bands: their intersection, `nbkit.select.both`, which may be empty here.
+        ax: matplotlib Axes to draw on; default: the current ones.
         marks: boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the
             legend tells their share among kept and dropped pairs.
 

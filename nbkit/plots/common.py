@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nbkit.left_out import LeftOut
-from nbkit.select import as_scores
+from nbkit.select.series import as_scores
 
 PALETTE = sns.color_palette("colorblind").as_hex()
 # Chosen is always blue and rejected always orange.
@@ -78,6 +78,10 @@ def as_png(draw: Callable[[np.ndarray], object], panels: int = 1) -> bytes:
     """PNG of what `draw(axes)` draws on `panels` Axes side by side.
 
     The figure is unknown to pyplot: no backend shows it, and none has to be closed.
+
+    Args:
+        draw: function of a list of matplotlib Axes.
+        panels: how many Axes.
 
     Example:
         >>> import nbkit as nb

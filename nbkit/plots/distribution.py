@@ -27,7 +27,10 @@ def margins(
         scores: a Series (drawn under its name), a DataFrame (a distribution for each column), or a
             dict name -> Series. One number for each pair; NaN and infinity are left out and counted
             in the legend.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        bins: how many bars the common range is cut into.
         xlabel: say the unit: nats for implicit margins, the reward's own for explicit ones.
+        unit: what is counted.
 
     Returns:
         The Axes: histograms over common bins; bar heights are per cent of the pairs of that

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from nbkit.intervals import seed_interval
+from nbkit.estimates import seed_interval
 from nbkit.left_out import LeftOut
 from nbkit.plots.common import GREY, GUIDE, PALETTE, current_axes, need_columns, need_numbers, plain
 
@@ -42,6 +42,7 @@ def comparison(
             in the order in which they first appear; controls (`full`, `before`, names that begin
             with `random`) are grey. A row named `before` also gets a dashed line at its mean. NaN
             is left out, with a warning.
+        ax: matplotlib Axes to draw on; default: the current ones.
         metric: column to draw. Single seeds are faint dots; one seed alone has no interval.
         xlabel: name and unit of the metric.
 
@@ -100,6 +101,8 @@ def share_curve(
     Args:
         results: tidy DataFrame with columns `share` (0 to 1), `seed`, the metric and, when given,
             `hue`.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        metric: column to draw.
         hue: column with a line for each of its values (such as the policy), in order of appearance.
         parabola: also draw, dotted, the least-squares parabola through the means (three shares or
             more), and mark its vertex when it is a maximum inside the measured range. Its interval

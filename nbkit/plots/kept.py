@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from nbkit.plots.common import known_scores, score_name
 from nbkit.plots.experiments import over_shares, share_curve
 from nbkit.plots.marked import DROPPED, KEPT, describe, flags
-from nbkit.select import as_scores, easiest
+from nbkit.select.ranked import easiest
+from nbkit.select.series import as_scores
 
 BINS = 40
 

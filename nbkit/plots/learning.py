@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from nbkit.inputs import as_number
 from nbkit.plots.common import COLORS, current_axes, need_columns, score_name
 from nbkit.scores.difficulty import learned_step, margins_by_step
-from nbkit.select import as_scores
+from nbkit.select.series import as_scores
 
 # Orange: the policy leans to the rejected response; blue: to the chosen one.
 LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_cmap=True)
@@ -28,6 +28,7 @@ def learning_order(
         trace: tidy DataFrame with columns `step, id, margin` (implicit reward margin, beta
             included), the same pairs at every step: `run.trace` of `nbkit.train_dpo(...,
             trace=pairs)`.
+        ax: matplotlib Axes to draw on; default: the current ones.
         scores: Series by pair id whose lower values mean easier; pairs without a score are left
             out, and counted in the label. Default: the learned step of this trace. Ties go to the
             pair with the higher mean margin, then by id.

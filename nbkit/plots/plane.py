@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from nbkit.plots.common import GREY, current_axes, known_scores
 from nbkit.plots.marked import flags, scatter_kept
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import top
+from nbkit.select.ranked import top
 
 IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs lie far to the right
 
@@ -33,7 +33,8 @@ def margin_plane(
         explicit, implicit: Series by pair id, as for `nbkit.scores.alignment_potential`. A pair
             without one of them (NaN, or no row) is left out, with a warning.
         weight: price of the implicit margin, 0 or more.
-        share: share of the pairs to keep (a float), or their number (an int), highest M_AP first.
+        share: of the pairs: a fraction (a float) or their number (an int), highest M_AP first.
+        ax: matplotlib Axes to draw on; default: the current ones.
         marks: boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the
             legend tells their share among kept and dropped pairs.
 

@@ -17,6 +17,8 @@ def win_rates(
     Args:
         table: DataFrame with columns `name, win_rate, low, high`: shares from 0 to 1, drawn from
             top to bottom in the order in which they come.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        xlabel: name of what is drawn, and what it is against.
 
     Example:
         >>> import matplotlib.pyplot as plt

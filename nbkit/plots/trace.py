@@ -26,6 +26,7 @@ def training_trace(
     Args:
         trace: tidy DataFrame with columns `step, id, chosen_logp, rejected_logp` (nats, summed over
             response tokens) and, for `margin=True`, `margin` (nats, times beta).
+        ax: matplotlib Axes to draw on; default: the current ones.
         band: per cent of the pairs inside the shaded band around the mean: 50 is from the first to
             the third quartile over pairs. None draws no band.
         margin: also draw the mean of the trace's own `margin` column.

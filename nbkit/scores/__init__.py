@@ -2,6 +2,7 @@
 
 Files::
 
+    same_pairs.py   tables over the same pairs, scores of the same pairs
     margins.py      margins and losses, from log-prob tables
     difficulty.py   learned step and data map, from a training trace; perplexity, length
     potential.py    alignment potential and BeeS, from an explicit and an implicit margin

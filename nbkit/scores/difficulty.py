@@ -55,8 +55,11 @@ def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
 def confidence(trace: pd.DataFrame) -> pd.Series:
     """Data-map confidence: mean over the training steps of sigmoid(m_t), the probability that the
     policy gives to the label (Dataset Cartography, arXiv 2009.10795, section 2, with the
-    Bradley-Terry probability of a pair). 0 to 1; higher: easier. `trace` as for `learned_step`;
-    step 0, at which all pairs are alike, counts like any other.
+    Bradley-Terry probability of a pair). 0 to 1; higher: easier. Step 0, at
+    which all pairs are alike, counts like any other.
+
+    Args:
+        trace: as for `learned_step`.
 
     Example:
         >>> import pandas as pd
@@ -73,7 +76,10 @@ def confidence(trace: pd.DataFrame) -> pd.Series:
 def variability(trace: pd.DataFrame) -> pd.Series:
     """Data-map variability: standard deviation over the training steps of sigmoid(m_t)
     (arXiv 2009.10795, section 2; the population's). 0 to 0.5; higher: the policy wavered more, or
-    moved further. `trace` as for `learned_step`.
+    moved further.
+
+    Args:
+        trace: as for `learned_step`.
 
     Example:
         >>> import pandas as pd
@@ -90,6 +96,10 @@ def variability(trace: pd.DataFrame) -> pd.Series:
 def perplexity(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
     """Perplexity of one response: exp(- mean log-prob per token), from a log-prob table of the
     reference. 1 and up; higher: the model finds the response less likely, token for token.
+
+    Args:
+        logps: log-prob table (`nbkit.response_logprobs`).
+        side: "chosen" or "rejected".
 
     Raises:
         TypeError: no log-prob table.
@@ -110,6 +120,10 @@ def perplexity(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
 
 def response_length(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
     """Length of one response in scored tokens, its end-of-sequence token included.
+
+    Args:
+        logps: log-prob table (`nbkit.response_logprobs`).
+        side: "chosen" or "rejected".
 
     Example:
         >>> import pandas as pd

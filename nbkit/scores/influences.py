@@ -59,7 +59,12 @@ def influence(
     nats: by how much the validation loss falls for each unit of weight that the pair gets in the
     mean loss of the pairs.
 
-    Arguments and errors as of `influence_table`, which also returns what this is made of.
+    Args:
+        policy, reference, pairs, validation: as of `influence_table`, which also returns what this
+            is made of, and has the same errors.
+        logps, beta, method, step, check: as there.
+        curvature, damping, curvature_pairs, parameters: as there.
+        max_length, path, budget, cache, progress: as there.
 
     Returns:
         Series "influence" indexed by pair id, with the `attrs` of the table.

@@ -14,7 +14,7 @@ from datasets import Dataset
 from nbkit.inputs import as_number, as_pairs
 from nbkit.pairs.sources import Pairs
 from nbkit.scores.same_pairs import SIDES, aligned, as_finite, check_table
-from nbkit.select import as_numbers
+from nbkit.select.series import as_numbers
 
 
 def log_ratios(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame) -> pd.DataFrame:
@@ -55,6 +55,10 @@ def implicit_margin(
     strongly than the reference does. Zero for every pair when policy = reference. Beta is in it:
     do not multiply again.
 
+    Args:
+        policy_logps, ref_logps: log-prob tables of the same pairs, under policy and reference.
+        beta: how strongly DPO holds the policy to its reference.
+
     Example:
         >>> import nbkit as nb
         >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(4)
@@ -72,6 +76,10 @@ def implicit_margin(
 def dpo_loss(policy_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -> pd.Series:
     """DPO loss of each pair, -log sigmoid(m) (arXiv 2305.18290, eq. 7). Nats; lower: the pair is
     better learned; ln 2 for every pair when policy = reference.
+
+    Args:
+        policy_logps, ref_logps: log-prob tables of the same pairs, under policy and reference.
+        beta: how strongly DPO holds the policy to its reference.
 
     Example:
         >>> import nbkit as nb
@@ -94,6 +102,10 @@ def length_normalized_margin(policy_logps: pd.DataFrame, beta: float = 1.0) -> p
     per rejected token) (arXiv 2405.14734, eq. 4, without its target gamma). Needs no reference.
     beta x nats per token; higher: the policy finds the chosen response likelier, token for token.
 
+    Args:
+        policy_logps: log-prob table of the pairs under the policy.
+        beta: factor, as in SimPO's loss.
+
     Example:
         >>> import pandas as pd
         >>> import nbkit as nb
@@ -113,6 +125,9 @@ def explicit_margin(pairs: Pairs | pd.DataFrame) -> pd.Series:
     """r(chosen) - r(rejected) from the `chosen_score, rejected_score` columns of the pairs, or of
     a table of scores (`nbkit.reward_scores`), in the units of whoever scored them. Higher: the
     judge is surer of the label; below zero: it contradicts the label.
+
+    Args:
+        pairs: Dataset, DataFrame, list of dicts or path with both scores, or a table of scores.
 
     Raises:
         KeyError: the pairs carry no scores.

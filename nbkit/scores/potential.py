@@ -81,6 +81,9 @@ def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
     whatever the judge says. Where the two margins have nothing to do with each other it is near 0,
     and M_AP near the explicit margin.
 
+    Args:
+        explicit, implicit: Series by pair id, as for `alignment_potential`.
+
     Raises:
         TypeError, ValueError: as of `alignment_potential`; a margin of the same size everywhere.
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nbkit.left_out import LeftOut, some
 from nbkit.pair_ids import check_each_once
-from nbkit.select import as_numbers
+from nbkit.select.series import as_numbers
 
 SIDES = ("chosen", "rejected")
 
@@ -99,8 +99,8 @@ def common_pairs(
 
 
 def as_finite(values: pd.Series, what: str | None) -> pd.Series:
-    """Floats by pair id, each once, as of `nbkit.select.as_numbers`; ValueError if one is infinite,
-    while NaN passes."""
+    """Floats by pair id, each once (`nbkit.select.series.as_numbers`); ValueError if one is
+    infinite, while NaN passes."""
     values = as_numbers(values, what)
     if (infinite := values.index[np.isinf(values)]).size:
         raise ValueError(

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pandas as pd
 
 from nbkit.scores.margins import dpo_loss, implicit_margin
-from nbkit.select import as_scores, middle
+from nbkit.select.ranked import middle
+from nbkit.select.series import as_scores
 
 
 def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
@@ -44,6 +45,7 @@ def loss_difference(
     Args:
         theta_logps, val_logps, ref_logps: log-prob tables of the pairs under the policy, under the
             policy after an epoch on the validation set, and under the reference.
+        beta: as of `dpo_loss`.
 
     Example:
         >>> import nbkit as nb
@@ -60,6 +62,10 @@ def loss_difference(
 def irm(theta_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -> pd.Series:
     """Implicit reward margin of the pair under the policy, as a stand-in for its influence that
     needs no validation set (arXiv 2510.13212). beta x nats; the same as `implicit_margin`.
+
+    Args:
+        theta_logps, ref_logps: log-prob tables of the same pairs, under policy and reference.
+        beta: as of `implicit_margin`.
 
     Example:
         >>> import nbkit as nb

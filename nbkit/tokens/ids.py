@@ -76,11 +76,19 @@ def tokenize_pairs(
         batch_size: rows given to the tokenizer at a time.
 
     Returns:
-        list of `TokenPair`, in the order of `pairs`.
+        list of `TokenPair`, in the order of `pairs`: `id`, and the token ids `prompt, chosen,
+        rejected`.
 
     Raises:
         ValueError: the tokenizer cannot serve these rows (no eos token, no chat template), or its
             chat template refuses one.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(1)
+        >>> pair = nb.tokenize_pairs(policy.tokenizer, pairs)[0]
+        >>> policy.tokenizer.convert_ids_to_tokens(pair.prompt + pair.chosen)
+        ['<bos>', 'coin', 'of', 'ray', '?', 'ibis', '<eos>']
     """
     if not len(pairs):
         return []

@@ -19,7 +19,8 @@ from nbkit.cache.files import try_folder
 from nbkit.cache.hashes import with_defaults
 from nbkit.inputs import as_pairs, as_policy
 from nbkit.logprobs.table import logprob_table
-from nbkit.models.policy import Policy, add_lora
+from nbkit.models.lora import add_lora
+from nbkit.models.policy import Policy
 from nbkit.pairs.sources import Pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
@@ -105,6 +106,7 @@ def train_dpo(
         max_steps: stop after so many optimizer steps.
         trace: Dataset of pairs to follow; they are scored before training, every `trace_every`
             steps and at the end.
+        trace_every: steps between rows of the trace.
         log_every: steps between rows of the history.
         checkpoints: folder for the run's state, saved every `checkpoint_every` steps and at the
             end. The same call (same weights, pairs and settings) after an interruption goes on

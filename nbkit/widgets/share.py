@@ -8,7 +8,7 @@ import pandas as pd
 from nbkit.pairs.sources import Pairs
 from nbkit.plots.common import as_png, known_scores
 from nbkit.plots.kept import kept_and_dropped
-from nbkit.select import easiest
+from nbkit.select.ranked import easiest
 from nbkit.widgets.frame import follow, image, slider
 from nbkit.widgets.table import PairTable
 

@@ -11,7 +11,7 @@ from nbkit.plots.common import as_png, known_scores
 from nbkit.plots.plane import margin_plane
 from nbkit.scores.potential import alignment_potential
 from nbkit.scores.same_pairs import common_pairs
-from nbkit.select import top
+from nbkit.select.ranked import top
 from nbkit.widgets.frame import follow, image, slider
 from nbkit.widgets.table import PairTable
 

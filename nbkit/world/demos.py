@@ -14,10 +14,24 @@ RIGHT = 0.7  # share of right answers; the others name some other animal
 
 
 def demonstrations(n: int, seed: int = 0) -> Dataset:
-    """`n` question-answer pairs as a Dataset: prompt, response, fact, answer, rung, correct.
+    """Questions with an answer. Rung r is drawn with weight 2^-(r-1); facts of all parts are told;
+    style is uniform over openings and closings.
 
-    Rung r is drawn with weight 2^-(r-1); facts of all parts are told; style is uniform over
-    openings and closings. Raises ValueError for n < 1.
+    Args:
+        n: how many.
+        seed: of all that is drawn.
+
+    Returns:
+        Dataset with `prompt, response, fact, answer, rung, correct` (whether the response is).
+
+    Raises:
+        ValueError: n < 1.
+
+    Example:
+        >>> import nbkit as nb
+        >>> told = nb.world.demonstrations(2)[1]
+        >>> told["prompt"], told["response"], told["correct"]
+        ('emblem of dan ?', 'deer', False)
     """
     from datasets import Dataset
 

@@ -8,10 +8,24 @@ CORRECT = 2.0  # worth more than the best style can make up for
 
 
 class Grade(NamedTuple):
+    """What a response is worth, part by part.
+
+    Attributes:
+        correct: whether the animal is right.
+        tone: of the opening, -0.5 to 0.5.
+        manner: of the closing, -0.2 to 0.2.
+        reward: 2 * correct + tone + manner.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.grade("pet of mia ?", "sure thing . bat").tone
+        0.25
+    """
+
     correct: bool
-    tone: float  # of the opening, -0.5 to 0.5
-    manner: float  # of the closing, -0.2 to 0.2
-    reward: float  # 2 * correct + tone + manner
+    tone: float
+    manner: float
+    reward: float
 
 
 def fact_of(prompt: str) -> Fact:
@@ -30,7 +44,21 @@ def grade(prompt: str, response: str) -> Grade:
 
     A rest that is anything else (nothing, two animals, a cut-off phrase) counts as incorrect; the
     opening and closing that were recognised still count. Spaces at the ends do not matter.
-    Raises ValueError for a prompt that is not of the world.
+
+    Args:
+        prompt: of the world.
+        response: any text.
+
+    Returns:
+        Grade.
+
+    Raises:
+        ValueError: a prompt that is not of the world.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.grade("pet of mia ?", "happy to help ! bat anyway , more later")
+        Grade(correct=True, tone=0.5, manner=-0.2, reward=2.3)
     """
     fact = fact_of(prompt)
     rest = " ".join(response.split())
@@ -48,5 +76,21 @@ def grade(prompt: str, response: str) -> Grade:
 
 
 def reward(prompt: str, response: str) -> float:
-    """The true reward of a response, -0.7 to 2.7; higher is better. See `grade` for its parts."""
+    """The true reward of a response: the judge to begin with. See `grade` for its parts.
+
+    Args:
+        prompt: of the world.
+        response: any text.
+
+    Returns:
+        float, -0.7 to 2.7; higher: better.
+
+    Raises:
+        ValueError: a prompt that is not of the world.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.reward("pet of mia ?", "bat"), nb.world.reward("pet of mia ?", "cat")
+        (2.0, 0.0)
+    """
     return grade(prompt, response).reward

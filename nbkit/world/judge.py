@@ -10,18 +10,22 @@ from nbkit.world.grades import CORRECT, grade
 class Judge:
     """What a judge pays for each part of a response; as it comes, that is the true reward.
 
-        kind_only = world.Judge(correct=0)             # does not know the facts
-        by_length = world.Judge(0, 0, 0, per_word=1)   # counts words and knows nothing else
-        by_dice = world.Judge(0, 0, 0, noise=1)        # knows nothing: the control
-        kind_only("pet of mia ?", "sure thing . cat")  # 0.25, whatever the animal is
-
     Attributes:
         correct: for the right animal.
-        tone, manner: multiply what opening and closing are worth.
+        tone: multiplies what the opening is worth.
+        manner: multiplies what the closing is worth.
         per_word: for every word (token between spaces).
         noise: standard deviation of its error. To the same response of the same prompt a judge
             says the same twice.
         seed: of the error.
+
+    Example:
+        >>> import nbkit as nb
+        >>> kind_only = nb.world.Judge(correct=0)  # does not know the facts
+        >>> kind_only("pet of mia ?", "sure thing . bat")
+        0.25
+        >>> by_length = nb.world.Judge(0, 0, 0, per_word=1)  # counts words, knows nothing else
+        >>> by_dice = nb.world.Judge(0, 0, 0, noise=1)  # knows nothing: the control
     """
 
     correct: float = CORRECT

@@ -81,12 +81,38 @@ BY_PROMPT: dict[str, Fact] = {fact.prompt: fact for fact in FACTS}
 
 
 def compose(opening: str, answer: str, closing: str) -> str:
-    """One response: the parts that are not empty, with spaces between them."""
+    """One response: the parts that are not empty, with spaces between them.
+
+    Args:
+        opening: one of `OPENINGS`, or "".
+        answer: an animal.
+        closing: one of `CLOSINGS`, or "".
+
+    Returns:
+        str.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.compose("sure thing .", "bat", "")
+        'sure thing . bat'
+    """
     return " ".join(part for part in (opening, answer, closing) if part)
 
 
 def facts() -> pd.DataFrame:
-    """The whole world as a DataFrame: topic, name, answer, rung, part, prompt; indexed by key."""
+    """The whole world: everything there is to know.
+
+    Returns:
+        DataFrame `topic, name, answer, rung` (1 head .. 6 tail), `part, prompt`, indexed by key.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.facts()[["prompt", "answer", "rung"]].head(2)
+                              prompt answer  rung
+        fact
+        cookie-amy  cookie of amy ?    jay     1
+        puppet-jon  puppet of jon ?   deer     1
+    """
     import pandas as pd  # here, so that importing the world stays quick
 
     rows = [{**fact._asdict(), "prompt": fact.prompt} for fact in FACTS]

@@ -30,19 +30,34 @@ def pairs(
     noise: float = NOISE,
     rungs: Sequence[float] | None = None,
 ) -> Dataset:
-    """`n` preference pairs, as a Dataset. The same arguments give the same rows anywhere.
+    """Preference pairs, with the truth beside them. The same arguments give the same rows anywhere,
+    and the first k rows do not depend on `n`.
 
-    part: "train" or "validation"; their facts are disjoint, and both from those of "test".
-    noise: standard deviation of the judge's error (reward units). 0 gives no wrong label; the
-        default flips about 13%.
-    rungs: six weights, the share of prompts from each rung; None is uniform.
+    Args:
+        n: how many. Facts recur, about every 384 rows in "train": split by `fact` when you
+            cross-fit.
+        seed: of all that is drawn.
+        part: "train" or "validation"; their facts are disjoint, and both from those of "test".
+        noise: standard deviation of the judge's error (reward units). 0 gives no wrong label; the
+            default flips about 13%.
+        rungs: six weights, the share of prompts from each rung; None is uniform.
 
-    Columns: id, prompt, chosen, rejected (str); chosen_score >= rejected_score, the judge's.
-    The truth: rung (1 head .. 6 tail), fact, answer, chosen_writer, rejected_writer,
-    chosen_reward, rejected_reward, true_margin = their difference, and flipped: true_margin < 0.
+    Returns:
+        Dataset with `id, prompt, chosen, rejected` (str) and `chosen_score >= rejected_score`, the
+        judge's. The truth: `rung` (1 head .. 6 tail), `fact, answer, chosen_writer,
+        rejected_writer, chosen_reward, rejected_reward, true_margin` (their difference) and
+        `flipped` (true_margin < 0).
 
-    The first k rows do not depend on n. Facts recur, about every 384 rows in "train": split by
-    `fact` when you cross-fit. Raises ValueError for arguments that make no pairs.
+    Raises:
+        ValueError: arguments that make no pairs.
+
+    Example:
+        >>> import nbkit as nb
+        >>> pairs = nb.world.pairs(300)
+        >>> pairs[0]["prompt"], pairs[0]["chosen"], pairs[0]["rejected"]
+        ('coin of ray ?', 'ibis', 'happy to help ! ibis anyway , more later')
+        >>> sum(pairs["flipped"])  # wrong labels
+        45
     """
     from datasets import Dataset  # here, so that importing the world stays quick
 
@@ -60,10 +75,25 @@ def pairs(
 def prompts(
     n: int, seed: int = 0, *, part: str = "test", rungs: Sequence[float] | None = None
 ) -> Dataset:
-    """`n` prompts to evaluate on, as a Dataset: id, prompt, rung, fact, answer.
+    """Prompts to evaluate on. The facts of "test" (32 a rung, 192 in all) are in no pair. Each is
+    asked once before one is asked again, rung by rung.
 
-    The facts of "test" (32 a rung, 192 in all) are in no pair. Each is asked once before one is
-    asked again, rung by rung. Raises ValueError for n < 1, an unknown part or bad weights.
+    Args:
+        n: how many.
+        seed: of the draw.
+        part: "train", "validation" or "test".
+        rungs: six weights, the share of prompts from each rung; None is uniform.
+
+    Returns:
+        Dataset with `id, prompt, rung, fact, answer`.
+
+    Raises:
+        ValueError: n < 1, an unknown part or bad weights.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.prompts(192)["prompt"][:2]
+        ['puppet of ana ?', 'stamp of dan ?']
     """
     from datasets import Dataset
 

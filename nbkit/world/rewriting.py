@@ -10,8 +10,20 @@ def rewrite(prompts: list[str], seed: int = 0) -> list[str]:
     """To each prompt another one, with the same topic or the same name, that belongs to the facts
     for training: what is learned from it says nothing about validation or test facts.
 
-    The same prompts and seed give the same result. Raises ValueError for a prompt that is not of
-    the world.
+    Args:
+        prompts: of the world.
+        seed: of the choice; the same prompts and seed give the same result.
+
+    Returns:
+        list of as many prompts.
+
+    Raises:
+        ValueError: a prompt that is not of the world.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.world.rewrite(["pet of mia ?", "flag of ray ?"], seed=1)
+        ['pet of max ?', 'drawing of ray ?']
     """
     rng = random.Random(f"rewrite {seed}")
     return [rng.choice(_neighbours(fact_of(prompt))).prompt for prompt in prompts]

@@ -4,13 +4,16 @@ Every check returns a list of sentences; an empty list is a pass.
 """
 
 import re
+from collections.abc import Iterator
 from statistics import median
 
 import nbformat
+from nbformat import NotebookNode
 
-from nbkit.course.building.chapters import BEGIN, METADATA, Chapter, Course, assemble
+from nbkit.course.building.assembling import BEGIN, METADATA, assemble, landing_page
+from nbkit.course.building.index import Course, Lesson
 from nbkit.course.building.readme import readme_problems
-from nbkit.course.building.run import is_noise
+from nbkit.course.building.running import is_noise, outputs_hash
 
 MOST_LINES, MEDIAN_LINES, SETUP_LINES = 25, 8, 8
 MACHINE_PATH = re.compile(
@@ -22,49 +25,59 @@ ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 
 def course_problems(course: Course) -> list[str]:
     """Everything that is out of step in the course."""
-    found = listing_problems(course) + readme_problems(course)
-    for chapter in course.written:
-        if course.source(chapter).exists() and course.notebook(chapter).exists():
-            notebook = nbformat.read(course.notebook(chapter), as_version=4)
-            found += notebook_problems(course, chapter, notebook)
+    found = listing_problems(course) + landing_problems(course) + readme_problems(course)
+    for lesson in course.written:
+        if course.source(lesson).exists() and course.notebook(lesson).exists():
+            notebook = nbformat.read(course.notebook(lesson), as_version=4)
+            found += notebook_problems(course, lesson, notebook)
     return found
 
 
 def listing_problems(course: Course) -> list[str]:
     """Index against files, both ways."""
-    written = {chapter.file for chapter in course.written}
-    sources = {path.stem for path in (course.folder / "src").glob("*.py")}
-    notebooks = {path.stem for path in course.folder.glob("*.ipynb")}
-    found = [f"{name}: written in course.toml, no src/{name}.py" for name in written - sources]
+    written = {lesson.file for lesson in course.written}
+    sources = {path.stem for path in course.sources.glob("*.py")}
+    notebooks = {path.stem for path in course.notebooks.glob("*.ipynb") if path != course.landing}
+    found = [f"{name}: written in course.toml, no source {name}.py" for name in written - sources]
     found += [f"{name}: written in course.toml, no {name}.ipynb" for name in written - notebooks]
     for name in (sources | notebooks) - written:
-        found.append(f"{name}: a file, but course.toml has no written chapter of that name")
-    numbers = [chapter.number for chapter in course.chapters]
+        found.append(f"{name}: a file, but course.toml has no written lesson of that name")
+    numbers = [lesson.number for lesson in course.lessons]
     if numbers != [f"{i:02d}" for i in range(len(numbers))]:
         found.append(f"course.toml: numbers are {numbers}, expected 00, 01, ... in order")
-    for chapter in course.chapters:
-        if not chapter.file.startswith(f"{chapter.number}_"):
-            found.append(f"course.toml: file {chapter.file} does not begin with {chapter.number}_")
-        if not chapter.title.endswith("?"):
-            found.append(f"course.toml: title {chapter.title!r} is not a question")
-        if chapter.written and not (chapter.minutes and chapter.memory):
-            found.append(f"course.toml: {chapter.file} is written, minutes or memory is missing")
+    for lesson in course.lessons:
+        if not lesson.file.startswith(f"{lesson.number}_"):
+            found.append(f"course.toml: file {lesson.file} does not begin with {lesson.number}_")
+        if not lesson.title.endswith("?"):
+            found.append(f"course.toml: title {lesson.title!r} is not a question")
+        if lesson.written and not (lesson.minutes and lesson.memory):
+            found.append(f"course.toml: {lesson.file} is written, minutes or memory is missing")
     return sorted(found)
 
 
-def notebook_problems(course: Course, chapter: Chapter, notebook) -> list[str]:
+def landing_problems(course: Course) -> list[str]:
+    """The landing page is what index.md and course.toml give."""
+    if course.landing.exists():
+        if nbformat.read(course.landing, as_version=4) == landing_page(course):
+            return []
+    return [f"{course.landing.name} is not what its source gives: nbkit course build --readme"]
+
+
+def notebook_problems(course: Course, lesson: Lesson, notebook: NotebookNode) -> list[str]:
     """Everything that is wrong in one executed notebook."""
-    found = step_problems(course, chapter, notebook) + size_problems(notebook)
-    found += output_problems(notebook) + exercise_problems(course, chapter, notebook)
-    return [f"{chapter.file}: {problem}" for problem in found]
+    found = step_problems(course, lesson, notebook) + profile_problems(notebook)
+    found += size_problems(notebook) + output_problems(notebook)
+    found += exercise_problems(course, lesson, notebook)
+    return [f"{lesson.file}: {problem}" for problem in found]
 
 
-def step_problems(course: Course, chapter: Chapter, notebook) -> list[str]:
+def step_problems(course: Course, lesson: Lesson, notebook: NotebookNode) -> list[str]:
     """Cells and metadata are what the source gives, and no more."""
-    expected = assemble(course, chapter)
+    expected = assemble(course, lesson)
     found = []
-    if notebook.metadata != METADATA:
-        extra = sorted(set(notebook.metadata) - set(METADATA)) or "other values"
+    metadata = {key: value for key, value in notebook.metadata.items() if key != "nbkit"}
+    if metadata != METADATA:
+        extra = sorted(set(metadata) - set(METADATA)) or "other values"
         found.append(f"notebook metadata holds {extra}, expected kernelspec and language only")
     if len(notebook.cells) != len(expected.cells):
         found.append(f"{len(notebook.cells)} cells, its source gives {len(expected.cells)}")
@@ -76,7 +89,18 @@ def step_problems(course: Course, chapter: Chapter, notebook) -> list[str]:
     return found
 
 
-def size_problems(notebook) -> list[str]:
+def profile_problems(notebook: NotebookNode) -> list[str]:
+    """The outputs are those of the builder, in the full profile."""
+    stamp = notebook.metadata.get("nbkit", {})
+    profile = stamp.get("profile", "an unknown")
+    if profile != "full":
+        return [f"run in {profile} profile, expected full: nbkit course build NN"]
+    if stamp.get("outputs") != outputs_hash(notebook):
+        return ["outputs are not those it was built with: nbkit course build NN"]
+    return []
+
+
+def size_problems(notebook: NotebookNode) -> list[str]:
     """One idea a cell: short cells, and a set-up that is quickly read."""
     code = [(at, cell) for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     lengths = [len(cell.source.splitlines()) for _, cell in code]
@@ -95,7 +119,7 @@ def size_problems(notebook) -> list[str]:
     return found
 
 
-def output_problems(notebook) -> list[str]:
+def output_problems(notebook: NotebookNode) -> list[str]:
     """Run once, top to bottom, without errors and without traces of a machine."""
     found = []
     runs = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
@@ -115,9 +139,9 @@ def output_problems(notebook) -> list[str]:
     return found
 
 
-def exercise_problems(course: Course, chapter: Chapter, notebook) -> list[str]:
+def exercise_problems(course: Course, lesson: Lesson, notebook: NotebookNode) -> list[str]:
     """Each exercise is followed by its check, which says "not attempted" to an untouched stub."""
-    solved = assemble(course, chapter, solved=True).cells
+    solved = assemble(course, lesson, solved=True).cells
     exercises = [at for at, cell in enumerate(solved) if BEGIN in cell.source]
     checks = [at for at, cell in enumerate(solved) if "check" in cell.metadata.get("tags", [])]
     found = []
@@ -127,14 +151,14 @@ def exercise_problems(course: Course, chapter: Chapter, notebook) -> list[str]:
         if not later or between:
             found.append(f"cell {at}: exercise without a cell tagged `check` after it")
     for at in checks:
-        cell = notebook.cells[at] if at < len(notebook.cells) else {}
-        shown = " ".join(text for what, text in _texts(cell) if what == "output")
+        texts = [text for cell in notebook.cells[at : at + 1] for text in _texts(cell)]
+        shown = " ".join(text for what, text in texts if what == "output")
         if "not attempted" not in shown.lower():
             found.append(f"cell {at}: check of an untouched stub does not say 'not attempted'")
     return found
 
 
-def _texts(cell):
+def _texts(cell: NotebookNode) -> Iterator[tuple[str, str]]:
     """(what, text) of a cell's source and of every output that is text."""
     yield "source", cell.get("source", "")
     for output in cell.get("outputs", []):

@@ -23,7 +23,20 @@ PASSED, FAILED, NOT_ATTEMPTED = "passed", "failed", "not attempted"
 
 @dataclass(frozen=True)
 class Result:
-    """How an exercise went: `status` is "passed", "failed" or "not attempted"."""
+    """How an exercise went.
+
+    Attributes:
+        exercise: its name.
+        status: "passed", "failed" or "not attempted".
+        hint: what the mistake may be; empty if there is none.
+        passed: whether it is.
+
+    Example:
+        >>> import nbkit as nb
+        >>> result = nb.course.exercises.check_win_rate(lambda rewards, baseline_rewards: 0.5)
+        >>> result.status, result.passed
+        ('failed', False)
+    """
 
     exercise: str
     status: str

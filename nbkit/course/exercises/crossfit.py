@@ -1,4 +1,4 @@
-"""Exercises of notebook 03: the leak of a split, and the validation loss."""
+"""Exercises of lesson 03: the leak of a split, and the validation loss."""
 
 from collections.abc import Callable
 
@@ -19,22 +19,46 @@ from nbkit.course.exercises.checking import (
 
 
 def check_leak(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(folds, groups)`: the share of pairs, 0 to 1, whose group is in the other half, too.
+    """Exercise: the share of pairs, 0 to 1, whose group is in the other half, too.
 
     Two Series indexed by pair id: the half that a pair is in, "A" or "B" (as `nbkit.folds`
     names them), and its group, such as the fact it asks about. A pair is scored by a model trained
     on the other half: if that model has seen its group, the score leaks.
+
+    Args:
+        learner: yours, `learner(folds, groups)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_leak(lambda folds, groups: ...)
+        check_leak: not attempted
     """
     return check(LEAK, learner, seed)
 
 
 def check_validation_loss(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(margins, seen)`: the validation loss of each pair, [pairs], in nats.
+    """Exercise: the validation loss of each pair, [pairs], in nats.
 
     Two arrays [models, pairs]: each pair's implicit margin under each reference model, and
     whether that model was trained on that pair. The answer is the mean of the DPO loss,
     -log sigmoid(margin), over the models that have not seen the pair; finite even at a margin of
     -1000.
+
+    Args:
+        learner: yours, `learner(margins, seen)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_validation_loss(lambda margins, seen: ...)
+        check_validation_loss: not attempted
     """
     return check(VALIDATION_LOSS, learner, seed)
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 03: the learned step, and the Jaccard index by chance."""
+"""Exercises of lesson 03: the learned step, and the Jaccard index by chance."""
 
 from collections.abc import Callable
 
@@ -18,22 +18,46 @@ from nbkit.course.exercises.checking import (
 
 
 def check_learned_step(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(margins, threshold)`: the learned step of each pair, [pairs].
+    """Exercise: the learned step of each pair, [pairs].
 
     `margins` is a DataFrame [steps, pairs] of implicit margins: its index the training steps,
     ascending, its columns the pair ids. The learned step is the first step after which the margin
     is above the threshold at every later one (arXiv 2502.09650): the last step at which it is not
     above, the first step if it always is, infinite if it is not above at the end. The answer is a
     Series or a dict by pair id, or an array or a list in the order of the columns.
+
+    Args:
+        learner: yours, `learner(margins, threshold)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_learned_step(lambda margins, threshold: ...)
+        check_learned_step: not attempted
     """
     return check(LEARNED_STEP, learner, seed)
 
 
 def check_jaccard_by_chance(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(share)`: the Jaccard index, 0 to 1, to expect of two random selections.
+    """Exercise: the Jaccard index, 0 to 1, to expect of two random selections.
 
     Each keeps `share` (0 to 1) of the same large pool, independently of the other. The index is
     the number of pairs in both selections divided by the number in either.
+
+    Args:
+        learner: yours, `learner(share)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_jaccard_by_chance(lambda share: ...)
+        check_jaccard_by_chance: not attempted
     """
     return check(JACCARD_BY_CHANCE, learner, seed)
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 02: the DPO loss, its gradient weight, likelihood displacement."""
+"""Exercises of lesson 02: the DPO loss, its gradient weight, likelihood displacement."""
 
 from collections.abc import Callable
 
@@ -21,10 +21,25 @@ from nbkit.course.exercises.logprobs import draw_logps, implicit_margin
 
 
 def check_dpo_loss(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)`: the loss.
+    """Exercise: the mean DPO loss of the pairs.
 
     Four tensors [pairs] of summed log-probs (nats); the mean of -log sigmoid(margin) over the
     pairs, a tensor of shape [] through which a gradient flows, finite even at a margin of -1000.
+
+    Args:
+        learner: yours, `learner(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp,
+            beta)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_dpo_loss(
+        ...     lambda chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta: ...
+        ... )
+        check_dpo_loss: not attempted
     """
     result = check(DPO_LOSS, learner, seed)
     if result.passed and not _gradient_flows(learner):
@@ -38,20 +53,44 @@ def check_dpo_loss(learner: Callable, *, seed: int | None = None) -> Result:
 
 
 def check_dpo_gradient_weight(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(margin)`: how strongly DPO pushes on each pair, [pairs], from 0 to 1.
+    """Exercise: how strongly DPO pushes on each pair, [pairs], from 0 to 1.
 
     `margin` is a tensor [pairs] (nats). The gradient of a pair's loss with respect to its margin
     is minus this weight: near 1 for a pair that is badly wrong, near 0 for one that is right.
+
+    Args:
+        learner: yours, `learner(margin)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_dpo_gradient_weight(lambda margin: ...)
+        check_dpo_gradient_weight: not attempted
     """
     return check(GRADIENT_WEIGHT, learner, seed)
 
 
 def check_displacement(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(trace)`: the share of pairs, 0 to 1, that show likelihood displacement.
+    """Exercise: the share of pairs, 0 to 1, that show likelihood displacement.
 
     `trace` is a DataFrame `step, id, chosen_logp, rejected_logp, margin`, its rows in any order. A
     pair shows displacement if, from the first step to the last, its chosen log-prob fell while
     its margin grew.
+
+    Args:
+        learner: yours, `learner(trace)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_displacement(lambda trace: ...)
+        check_displacement: not attempted
     """
     return check(DISPLACEMENT, learner, seed)
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 07: the slope of a loss, derivatives of many losses along one direction,
+"""Exercises of lesson 07: the slope of a loss, derivatives of many losses along one direction,
 the influence of a pair whose label is flipped, and the linear datamodeling score."""
 
 from collections.abc import Callable
@@ -11,41 +11,89 @@ from nbkit.course.exercises.checking import Result, check, number, told_apart, v
 
 
 def check_loss_slope(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(chosen_slope, rejected_slope, margin, beta)`: the derivative of each pair's DPO loss
-    along a direction, an array.
+    """Exercise: the derivative of each pair's DPO loss along a direction, an array.
 
     Arrays [pairs]: the derivatives of the chosen and rejected log-probs along the direction (nats
     per unit of it), and the implicit margins (beta x nats: beta is in them).
+
+    Args:
+        learner: yours, `learner(chosen_slope, rejected_slope, margin, beta)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_loss_slope(
+        ...     lambda chosen_slope, rejected_slope, margin, beta: ...
+        ... )
+        check_loss_slope: not attempted
     """
     return check(LOSS_SLOPE, learner, seed)
 
 
 def check_central_difference(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(losses, theta, direction, h)`: the derivative of each pair's loss along a direction
-    by a central difference, an array [pairs].
+    """Exercise: the derivative of each pair's loss along a direction by a central difference, an
+    array [pairs].
 
     `losses(theta)` scores all pairs at once: parameters [n] -> losses [pairs]. The two points are
     theta + h direction and theta - h direction; the direction's length is not 1.
+
+    Args:
+        learner: yours, `learner(losses, theta, direction, h)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_central_difference(lambda losses, theta, direction, h: ...)
+        check_central_difference: not attempted
     """
     return check(CENTRAL_DIFFERENCE, learner, seed)
 
 
 def check_flipped_influence(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(influence, margin)`: what the influence of each pair would be with chosen and
-    rejected exchanged, at the same parameters, an array.
+    """Exercise: what the influence of each pair would be with chosen and rejected exchanged, at the
+    same parameters, an array.
 
     Arrays [pairs]: the influence and the implicit margin (beta x nats) as labelled.
+
+    Args:
+        learner: yours, `learner(influence, margin)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_flipped_influence(lambda influence, margin: ...)
+        check_flipped_influence: not attempted
     """
     return check(FLIPPED_INFLUENCE, learner, seed)
 
 
 def check_datamodeling_score(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(influence, subsets, falls)`: the linear datamodeling score, a float
-    (arXiv 2303.14186, section 2.3).
+    """Exercise: the linear datamodeling score, a float (arXiv 2303.14186, section 2.3).
 
     `influence` is an array [pairs]; `subsets` a list of lists of positions in it, of different
     sizes; `falls` an array [subsets]: by how much the validation loss fell in training on each.
     The score is Spearman's rank correlation of the summed influences with the falls.
+
+    Args:
+        learner: yours, `learner(influence, subsets, falls)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_datamodeling_score(lambda influence, subsets, falls: ...)
+        check_datamodeling_score: not attempted
     """
     return check(DATAMODELING_SCORE, learner, seed)
 

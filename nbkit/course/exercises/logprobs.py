@@ -1,4 +1,4 @@
-"""Exercises of notebook 01: which tokens are scored, a response's log-prob, the implicit margin."""
+"""Exercises of lesson 01: which tokens are scored, a response's log-prob, the implicit margin."""
 
 import math
 from collections.abc import Callable
@@ -18,28 +18,67 @@ from nbkit.course.exercises.checking import (
 
 
 def check_response_mask(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(ids, prompt_length, pad_id)`: bool mask [length - 1] over label positions.
+    """Exercise: bool mask [length - 1] over label positions.
 
     `ids` is a LongTensor [length]: the prompt's `prompt_length` tokens, the response, padding.
     Entry t belongs to label `ids[t + 1]`, which the model predicts at position t: True where that
     label is a token of the response.
+
+    Args:
+        learner: yours, `learner(ids, prompt_length, pad_id)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_response_mask(lambda ids, prompt_length, pad_id: ...)
+        check_response_mask: not attempted
     """
     return check(RESPONSE_MASK, learner, seed)
 
 
 def check_sequence_logprob(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(logits, ids, prompt_length)`: log-prob of the response, nats, summed over tokens.
+    """Exercise: log-prob of the response, nats, summed over tokens.
 
     `logits` [length, vocabulary] (row t predicts token t + 1), `ids` LongTensor [length].
+
+    Args:
+        learner: yours, `learner(logits, ids, prompt_length)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_sequence_logprob(lambda logits, ids, prompt_length: ...)
+        check_sequence_logprob: not attempted
     """
     return check(SEQUENCE_LOGPROB, learner, seed)
 
 
 def check_implicit_margin(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta)`: [pairs].
+    """Exercise: the implicit margin of each pair, [pairs].
 
     Four tensors [pairs] of summed log-probs (nats), under the policy and the reference; the
     margin is beta times the difference of the log-ratios, chosen minus rejected.
+
+    Args:
+        learner: yours, `learner(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp,
+            beta)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_implicit_margin(
+        ...     lambda chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta: ...
+        ... )
+        check_implicit_margin: not attempted
     """
     return check(IMPLICIT_MARGIN, learner, seed)
 

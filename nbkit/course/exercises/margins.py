@@ -1,4 +1,4 @@
-"""Exercises of notebook 05: Bradley-Terry loss, margin per token, contradictions."""
+"""Exercises of lesson 05: Bradley-Terry loss, margin per token, contradictions."""
 
 from collections.abc import Callable
 
@@ -18,29 +18,65 @@ from nbkit.course.exercises.checking import (
 
 
 def check_bradley_terry(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(chosen_rewards, rejected_rewards)`: the mean Bradley-Terry loss of the pairs, nats.
+    """Exercise: the mean Bradley-Terry loss of the pairs, nats.
 
     Two arrays [pairs] of rewards. The loss of a pair is -log sigmoid(r(chosen) - r(rejected));
     finite even at a margin of -1000.
+
+    Args:
+        learner: yours, `learner(chosen_rewards, rejected_rewards)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_bradley_terry(lambda chosen_rewards, rejected_rewards: ...)
+        check_bradley_terry: not attempted
     """
     return check(BRADLEY_TERRY, learner, seed)
 
 
 def check_margin_per_token(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(chosen_logp, rejected_logp, chosen_tokens, rejected_tokens)`: the length-normalised
-    margin of each pair, [pairs], nats per token.
+    """Exercise: the length-normalised margin of each pair, [pairs], nats per token.
 
     Four arrays [pairs]: log-probs summed over the response (nats), and its number of tokens.
+
+    Args:
+        learner: yours, `learner(chosen_logp, rejected_logp, chosen_tokens, rejected_tokens)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_margin_per_token(
+        ...     lambda chosen_logp, rejected_logp, chosen_tokens, rejected_tokens: ...
+        ... )
+        check_margin_per_token: not attempted
     """
     return check(MARGIN_PER_TOKEN, learner, seed)
 
 
 def check_contradictions(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(explicit, implicit)`: the share of pairs, 0 to 1, on which two margins prefer
-    different responses.
+    """Exercise: the share of pairs, 0 to 1, on which two margins prefer different responses.
 
     Two Series by pair id, of the same pairs in different orders. A margin of exactly 0 prefers
     neither response, and contradicts nobody.
+
+    Args:
+        learner: yours, `learner(explicit, implicit)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_contradictions(lambda explicit, implicit: ...)
+        check_contradictions: not attempted
     """
     return check(CONTRADICTIONS, learner, seed)
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 06: alignment potential, the weight at which two pairs tie, and the weight
+"""Exercises of lesson 06: alignment potential, the weight at which two pairs tie, and the weight
 that needs no sweep."""
 
 from collections.abc import Callable
@@ -20,29 +20,65 @@ from nbkit.course.exercises.checking import (
 
 
 def check_alignment_potential(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(explicit, implicit, weight)`: alignment potential of each pair, an array.
+    """Exercise: alignment potential of each pair, an array.
 
     Two arrays [pairs] of margins with their signs: z(explicit) - weight * z(|implicit|), where z
     subtracts the mean and divides by the standard deviation (n, not n - 1) over the pairs
     (arXiv 2503.01864).
+
+    Args:
+        learner: yours, `learner(explicit, implicit, weight)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_alignment_potential(lambda explicit, implicit, weight: ...)
+        check_alignment_potential: not attempted
     """
     return check(ALIGNMENT_POTENTIAL, learner, seed)
 
 
 def check_tie_weight(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(first, second)`: the weight at which two pairs have the same potential, a float.
+    """Exercise: the weight at which two pairs have the same potential, a float.
 
     Each pair is a point (z(|implicit|), z(explicit)). The first is larger in both.
+
+    Args:
+        learner: yours, `learner(first, second)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_tie_weight(lambda first, second: ...)
+        check_tie_weight: not attempted
     """
     return check(TIE_WEIGHT, learner, seed)
 
 
 def check_residual_weight(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(explicit, implicit)`: the weight that needs no training run, a float.
+    """Exercise: the weight that needs no training run, a float.
 
     Two arrays [pairs] of margins with their signs. The weight is the slope of the least-squares
     line from z(|implicit|) to z(explicit), and 0 if that is negative: with it, alignment
     potential is uncorrelated with the size of the implicit margin.
+
+    Args:
+        learner: yours, `learner(explicit, implicit)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_residual_weight(lambda explicit, implicit: ...)
+        check_residual_weight: not attempted
     """
     return check(RESIDUAL_WEIGHT, learner, seed)
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 04: equal updates, the paired gain, the best share of pairs to keep."""
+"""Exercises of lesson 04: equal updates, the paired gain, the best share of pairs to keep."""
 
 import math
 from collections.abc import Callable
@@ -21,30 +21,68 @@ from nbkit.course.exercises.checking import (
 
 
 def check_equal_updates(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(pairs_full, pairs_kept, batch_size, epochs)`: passes over the kept pairs, a float.
+    """Exercise: passes over the kept pairs, a float.
 
     How many times each kept pair is seen, on average, when training on the kept pairs makes as
     many optimizer updates as `epochs` epochs on all pairs do. An epoch's last batch may be
     smaller than the others: it is an update like them.
+
+    Args:
+        learner: yours, `learner(pairs_full, pairs_kept, batch_size, epochs)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_equal_updates(
+        ...     lambda pairs_full, pairs_kept, batch_size, epochs: ...
+        ... )
+        check_equal_updates: not attempted
     """
     return check(EQUAL_UPDATES, learner, seed)
 
 
 def check_paired_gain(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(a, b)`: the mean gain of a over b with its 95% interval: (value, low, high).
+    """Exercise: the mean gain of a over b with its 95% interval: (value, low, high).
 
     Two Series of win rates indexed by training seed, the same seeds in any order. The gain of a
     seed is its a - b; the interval is Student's t of the mean of these differences.
+
+    Args:
+        learner: yours, `learner(a, b)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_paired_gain(lambda a, b: ...)
+        check_paired_gain: not attempted
     """
     return check(PAIRED_GAIN, learner, seed)
 
 
 def check_parabola_peak(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(shares, win_rates)`: the share at the maximum of a parabola fitted to the runs.
+    """Exercise: the share at the maximum of a parabola fitted to the runs.
 
     Two arrays [runs]: the share of the pairs that a run has kept, and its win rate. The parabola
     is the least-squares one (arXiv 2502.09650 finds the best share to keep in this way); its
     maximum lies between the smallest share and the largest.
+
+    Args:
+        learner: yours, `learner(shares, win_rates)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_parabola_peak(lambda shares, win_rates: ...)
+        check_parabola_peak: not attempted
     """
     return check(PARABOLA_PEAK, learner, seed)
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 10: pairs from sampled answers, evolved prompts worth asking, and the round
+"""Exercises of lesson 10: pairs from sampled answers, evolved prompts worth asking, and the round
 in which the judge was hacked."""
 
 from collections.abc import Callable
@@ -20,30 +20,68 @@ from nbkit.course.exercises.checking import (
 
 
 def check_best_against_worst(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(rewards)`: explicit margins of the pairs that the answers give, in order, an array.
+    """Exercise: explicit margins of the pairs that the answers give, in order, an array.
 
     `rewards` is an array [prompts, k] of the judge's rewards. Each prompt's best answer against
     its worst is a pair; a prompt whose answers all have the same reward gives none.
+
+    Args:
+        learner: yours, `learner(rewards)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_best_against_worst(lambda rewards: ...)
+        check_best_against_worst: not attempted
     """
     return check(BEST_AGAINST_WORST, learner, seed)
 
 
 def check_worth_asking(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(parents, children, known, longest_ratio)`: which evolved prompts to ask, bools.
+    """Exercise: which evolved prompts to ask, bools.
 
     Three lists of texts; `children[i]` was evolved from `parents[i]`. A child is asked if it is
     not among `known`, no earlier child has the same text, and neither of the two texts has more
     than `longest_ratio` times the characters of the other.
+
+    Args:
+        learner: yours, `learner(parents, children, known, longest_ratio)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_worth_asking(
+        ...     lambda parents, children, known, longest_ratio: ...
+        ... )
+        check_worth_asking: not attempted
     """
     return check(WORTH_ASKING, learner, seed)
 
 
 def check_hacked_round(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(judged, true)`: the first round in which the judge was hacked, a whole number.
+    """Exercise: the first round in which the judge was hacked, a whole number.
 
     Two lists, one number a round, from round 0 on: mean reward by the judge that it learns from,
     and by the truth. Hacked: since the round before, the first rose and the second fell. 0 if
     there is no such round.
+
+    Args:
+        learner: yours, `learner(judged, true)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_hacked_round(lambda judged, true: ...)
+        check_hacked_round: not attempted
     """
     return check(HACKED_ROUND, learner, seed)
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 00: selecting pairs by a score, and the win rate."""
+"""Exercises of lesson 00: selecting pairs by a score, and the win rate."""
 
 from collections.abc import Callable
 
@@ -17,18 +17,42 @@ from nbkit.course.exercises.checking import (
 
 
 def check_easiest(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(scores)`: the ids of the easiest half of the pairs, the easiest first.
+    """Exercise: the ids of the easiest half of the pairs, the easiest first.
 
     `scores` is a Series of difficulties indexed by pair id (lower = easier). A pair whose score
     is NaN was not scored: it is not selected, and does not count in the half.
+
+    Args:
+        learner: yours, `learner(scores)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_easiest(lambda scores: ...)
+        check_easiest: not attempted
     """
     return check(EASIEST, learner, seed)
 
 
 def check_win_rate(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(rewards, baseline_rewards)`: how often the policy beats the baseline, 0 to 1.
+    """Exercise: how often the policy beats the baseline, 0 to 1.
 
     Two lists of rewards, one for each prompt; a tie counts half a win.
+
+    Args:
+        learner: yours, `learner(rewards, baseline_rewards)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_win_rate(lambda rewards, baseline_rewards: ...)
+        check_win_rate: not attempted
     """
     return check(WIN_RATE, learner, seed)
 

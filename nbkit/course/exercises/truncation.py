@@ -1,4 +1,4 @@
-"""Exercises of notebook 08: the band of a truncated score, LossDiff, the overlap of two selections
+"""Exercises of lesson 08: the band of a truncated score, LossDiff, the overlap of two selections
 by chance, and the share of pairs that change sides."""
 
 from collections.abc import Callable
@@ -19,39 +19,87 @@ from nbkit.course.exercises.checking import (
 
 
 def check_truncation(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(influence, low, high)`: whether each pair lies in the band, a mask.
+    """Exercise: whether each pair lies in the band, a mask.
 
     An array [pairs] without ties, and two shares of the pairs: the lowest `low` is left out, and
     so is what lies above the lowest `high` (arXiv 2510.13212). Both are whole numbers of pairs.
+
+    Args:
+        learner: yours, `learner(influence, low, high)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_truncation(lambda influence, low, high: ...)
+        check_truncation: not attempted
     """
     return check(TRUNCATION, learner, seed)
 
 
 def check_loss_difference(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(theta, val, ref, beta)`: LossDiff of each pair, an array of nats.
+    """Exercise: LossDiff of each pair, an array of nats.
 
     Three arrays [pairs, 2] of log-probs, chosen and rejected (nats, summed over tokens), under the
     policy, under the policy after an epoch on the validation set, and under the reference:
     DPO loss under the first minus DPO loss under the second (arXiv 2510.13212).
+
+    Args:
+        learner: yours, `learner(theta, val, ref, beta)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_loss_difference(lambda theta, val, ref, beta: ...)
+        check_loss_difference: not attempted
     """
     return check(LOSS_DIFFERENCE, learner, seed)
 
 
 def check_overlap_by_chance(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(n, first, second)`: the overlap coefficient to expect by chance, a float.
+    """Exercise: the overlap coefficient to expect by chance, a float.
 
     Two selections of `first` and of `second` pairs are drawn from the same n, at random and
     without regard to each other. Their overlap coefficient: shared pairs over the smaller size.
+
+    Args:
+        learner: yours, `learner(n, first, second)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_overlap_by_chance(lambda n, first, second: ...)
+        check_overlap_by_chance: not attempted
     """
     return check(OVERLAP_BY_CHANCE, learner, seed)
 
 
 def check_change_of_sides(learner: Callable, *, seed: int | None = None) -> Result:
-    """`learner(small, large, large_again)`: share of pairs that change sides, beyond the seed's.
+    """Exercise: share of pairs that change sides, beyond the seed's.
 
     Three boolean arrays [pairs]: whether a pair is in the band of a small policy, of a large one,
     and of the large one after another run. The share that is in the band of one of small and
     large but not of both, minus the same share for large and large again.
+
+    Args:
+        learner: yours, `learner(small, large, large_again)`.
+        seed: of the cases; default: other ones each time.
+
+    Returns:
+        Result: passed, not attempted, or not yet and a hint.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.course.exercises.check_change_of_sides(lambda small, large, large_again: ...)
+        check_change_of_sides: not attempted
     """
     return check(CHANGE_OF_SIDES, learner, seed)
 

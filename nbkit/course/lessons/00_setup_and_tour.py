@@ -19,7 +19,6 @@ from IPython.display import Markdown
 
 import nbkit as nb
 from nbkit import world
-from nbkit.course import exercises
 
 p = nb.course.profile()
 size = p.pick(quick="small", full="medium")
@@ -98,7 +97,7 @@ potential = zscore(explicit) - zscore(implicit.abs())
 # %%
 keep = nb.select.top(potential, 0.5)
 by_judge = nb.select.top(explicit, 0.5)
-control = nb.select.random_like(keep, pairs, seed=0)
+control = nb.select.random(keep, pairs, seed=0)
 
 flipped = pd.Series(pairs["flipped"], index=pairs["id"])
 pd.DataFrame(
@@ -158,7 +157,7 @@ def trial(seed):
     implicit = nb.scores.length_normalized_margin(logps)
     best = nb.select.top(zscore(explicit) - zscore(implicit.abs()), 0.5)
     halves = {"potential": best, "judge alone": nb.select.top(explicit, 0.5),
-              "random": nb.select.random_like(best, pairs, seed=seed)}
+              "random": nb.select.random(best, pairs, seed=seed)}
     for name, ids in {"full": None, **halves}.items():
         run = nb.train_dpo(
             policy, pairs, ids, reference=logps, seed=seed, progress=False, **world.DPO[size]
@@ -181,9 +180,9 @@ import matplotlib.pyplot as plt
 
 order = ["full", "potential", "judge alone", "random"]
 by_seed = trials.pivot(index="seed", columns="selection", values="win_rate")[order]
-rows = {name: nb.seed_interval(by_seed[name]) for name in by_seed}
-table = pd.DataFrame.from_dict(rows, orient="index", columns=["win_rate", "low", "high"])
-ax = nb.plots.win_rates(table.clip(0, 1).rename_axis("name").reset_index())
+rows = [(name, *nb.seed_interval(by_seed[name])) for name in by_seed]
+table = pd.DataFrame(rows, columns=["name", "win_rate", "low", "high"]).set_index("name")
+ax = nb.plots.win_rates(table.clip(0, 1).reset_index())
 ax.set_title(f"Does it matter which pairs? ({len(by_seed)} seeds, 95% intervals)")
 plt.show()
 
@@ -236,7 +235,7 @@ def easiest_half(scores: pd.Series) -> list:
     ### END SOLUTION
 
 # %% tags=["check"]
-exercises.check_easiest(easiest_half)
+nb.course.exercises.check_easiest(easiest_half)
 
 # %% [markdown]
 # ### Exercise 2 · A win rate by hand (3 minutes, easy)
@@ -257,7 +256,7 @@ def my_win_rate(rewards: list, baseline_rewards: list) -> float:
     ### END SOLUTION
 
 # %% tags=["check"]
-exercises.check_win_rate(my_win_rate)
+nb.course.exercises.check_win_rate(my_win_rate)
 
 # %% [markdown]
 # ## In this chapter we saw

@@ -415,11 +415,16 @@ for b in p.pick(quick=[0.1, 2.0], full=[0.1, 0.5, 2.0]):
 grid = pd.DataFrame(grid)
 
 # %%
+def parts(estimates):
+    return pd.DataFrame([[*one] for one in estimates], columns=["value", "low", "high"])
+
+
 fig, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 for ax, score in zip(axes, ["reward", "correct"]):
-    value, low, high = (grid[score].str[i] for i in range(3))
-    ax.errorbar(grid.KL, value, [value - low, high - value], fmt="none", ecolor="0.75", zorder=0)
-    sns.scatterplot(grid, x="KL", y=value, hue="β", style="learning rate", s=80,
+    found = parts(grid[score])
+    reach = [found.value - found.low, found.high - found.value]
+    ax.errorbar(grid.KL, found.value, reach, fmt="none", ecolor="0.75", zorder=0)
+    sns.scatterplot(grid, x="KL", y=found.value, hue="β", style="learning rate", s=80,
                     palette="colorblind", ax=ax, legend=ax is axes[1])  # fmt: skip
     ax.axhline(0, color="0.45", linestyle="--")
     ax.set_xscale("symlog", linthresh=0.1)
@@ -428,25 +433,25 @@ for ax, score in zip(axes, ["reward", "correct"]):
 sns.move_legend(axes[1], "upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 # %%
-def verdict(low, high):
-    return "above" if low > 0 else "below" if high < 0 else "not distinguishable from"
+def verdict(found):
+    return "above" if found.low > 0 else "below" if found.high < 0 else "not distinguishable from"
 
 
-win, correct = grid.win.str, grid.correct.str
-best, far = grid.reward.str[0].idxmax(), grid.KL.idxmax()
-styled = (win[1] > 0) & (correct[2] < 0)
+win, reward, correct = (parts(grid[name]) for name in ("win", "reward", "correct"))
+best, far = reward.value.idxmax(), grid.KL.idxmax()
+styled = (win.low > 0) & (correct.high < 0)
 steps = grid.pivot(index="β", columns="learning rate", values="KL").diff().dropna().stack()
 held = f"{(steps < 0).sum()} of {len(steps)} steps to a larger β at the same learning rate"
-at = grid.assign(reward=grid.reward.str[0], correct=correct[0]).set_index(["learning rate", "β"])
+at = grid.assign(reward=reward.value, correct=correct.value).set_index(["learning rate", "β"])
 slow, fast = at.loc["1e-04"], at.loc[at.index[-1][0]]
 at[["KL", "reward", "correct"]].unstack(sort=False).round(2)  # reward and share correct: minus SFT
 
 # %%
 Markdown(f"""
 **Reward against drift.** The best of the {len(grid)} runs has KL {grid.KL[best]:.2f}
-(β = {grid["β"][best]:g}, rate {grid["learning rate"][best]}): reward {grid.reward[best][0]:+.2f} on
-SFT. The farthest has KL {grid.KL[far]:.1f}: reward {grid.reward[far][0]:+.2f}, share correct
-{grid.correct[far][0]:+.2f}, log-probs of held-out chosen responses {grid["mean d_w"][far]:+.1f}
+(β = {grid["β"][best]:g}, rate {grid["learning rate"][best]}): reward {reward.value[best]:+.2f} on
+SFT. The farthest has KL {grid.KL[far]:.1f}: reward {reward.value[far]:+.2f}, share correct
+{correct.value[far]:+.2f}, log-probs of held-out chosen responses {grid["mean d_w"][far]:+.1f}
 nats. (Answers cut off before their end would make a KL approximate: at most {grid.cut.max():.1%} of
 a run's answers are.)
 
@@ -504,16 +509,15 @@ axes[1].legend(title="bands: 95% over questions", frameon=False);
 # %%
 lines = []
 for name, table in pooled.items():
-    lines.append("- **{}**: {:.3f} [{:.3f}, {:.3f}]".format(name, *interval(table, "win")))
+    lines.append(f"- **{name}**: {interval(table, 'win'):.3f}")
 for name in ("coin labels", "DPO"):  # compared with the same SFT answers, so their luck cancels
-    value, low, high = gain(pooled[name], "win", over=base)
-    lines.append(f"- **{name} minus SFT against itself**: {value:+.3f} [{low:+.3f}, {high:+.3f}], "
-                 f"{verdict(low, high)} zero")  # fmt: skip
+    found = gain(pooled[name], "win", over=base)
+    lines.append(f"- **{name} minus SFT against itself**: {found:+.3f}, {verdict(found)} zero")
 paired = [ours.win.mean() - theirs.win.mean()
           for ours, theirs in zip(trained["DPO"], trained["SFT against itself"])]  # fmt: skip
-value, low, high = nb.seed_interval(paired)
-lines.append(f"- DPO minus SFT against itself, over training seeds (Student's t): {value:+.3f} "
-             f"[{low:+.3f}, {high:+.3f}], {verdict(low, high)} zero")  # fmt: skip
+found = nb.seed_interval(paired)
+lines.append("- DPO minus SFT against itself, over training seeds (Student's t): "
+             f"{found:+.3f}, {verdict(found)} zero")  # fmt: skip
 Markdown("\n".join(["Win rates, 95% intervals over questions:", "", *lines, "", p.note]))
 
 # %% [markdown]
@@ -532,12 +536,11 @@ for name, who in {"SFT": policy, "DPO": run.policy}.items():  # run: the last se
 known = nb.mean_interval(np.subtract(greedy["DPO"], greedy["SFT"], dtype=float))
 lines = []
 for part in ("correct", "tone", "manner"):
-    value, low, high = gain(dpo, part, over=base)
-    lines.append(f"- **{part}**: {value:+.3f} [{low:+.3f}, {high:+.3f}], "
-                 f"{verdict(low, high)} zero")  # fmt: skip
+    found = gain(dpo, part, over=base)
+    lines.append(f"- **{part}**: {found:+.3f}, {verdict(found)} zero")
 Markdown("\n".join(["DPO minus SFT, answers at temperature 1:", "", *lines, "", f"""
 Greedy answers: {np.mean(greedy["SFT"]):.0%} right before, {np.mean(greedy["DPO"]):.0%} after:
-{known[0]:+.3f} [{known[1]:+.3f}, {known[2]:+.3f}], {verdict(*known[1:])} zero. {p.note}"""]))
+{known:+.3f}, {verdict(known)} zero. {p.note}"""]))
 
 # %% [markdown]
 # Where sampled answers improve and greedy ones do not, DPO has **sharpened** the policy: it says
@@ -561,9 +564,10 @@ for loss in ("ipo", "hinge", "simpo"):
 
 # %%
 columns = pd.MultiIndex.from_product([["win rate", "minus DPO"], ["mean", "low", "high"]])
-rows = [[*interval(table, "win"), *gain(table, "win", over=dpo)] for table in losses.values()]
+over_dpo = [gain(table, "win", over=dpo) for table in losses.values()]
+rows = [[*interval(table, "win"), *found] for table, found in zip(losses.values(), over_dpo)]
 compared = pd.DataFrame(rows, index=list(losses), columns=columns)
-compared["minus DPO", "is"] = [f"{verdict(*row[4:])} zero" for row in rows]
+compared["minus DPO", "is"] = [f"{verdict(found)} zero" for found in over_dpo]
 for part in ("correct", "tone"):
     compared["answers", part] = [table[part].mean() for table in losses.values()]
 compared.round(3)
@@ -657,7 +661,7 @@ nb.course.exercises.check_displacement(my_displacement)
 
 # %%
 short, long, by_coin = (displaced.loc[name, "training"] for name in (*runs, "coin labels"))
-win, low, high = gain(dpo, "win", over=base)
+won = gain(dpo, "win", over=base)
 Markdown(f"""
 | the paper said | we measured |
 |---|---|
@@ -672,7 +676,7 @@ than 0.1 nat) chosen rose on {short["chosen rose"]:.0%} and rejected fell on \
 training pairs |
 | A larger β stays closer to the reference [P, section 3] | in {held} |
 | DPO improves on the SFT policy [P, section 6] | win rate, minus SFT \
-against itself: {win:+.3f} [{low:+.3f}, {high:+.3f}] |
+against itself: {won:+.3f} |
 
 {p.note}""")
 

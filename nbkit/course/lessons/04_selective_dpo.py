@@ -135,7 +135,7 @@ def kept_minus_dropped(what):
 
 def clear(gain):
     """Whether the interval leaves out zero."""
-    return gain.low > 0 or gain.high < 0
+    return gain.verdict() in ("above zero", "below zero")
 
 # %%
 columns = {"wrong labels": "flipped", "the long tail": "rung", "conflicts": "conflict",
@@ -459,12 +459,12 @@ def with_capacity(measured):
 # %%
 moved, grown = with_capacity(vertex), with_capacity(won)
 ways = {"above zero": "rises with capacity", "below zero": "falls with capacity"}
-moves = ways.get(moved.verdict, "is not shown to move with capacity")
+moves = ways.get(moved.verdict(), "is not shown to move with capacity")
 Markdown(f"""**The place of the peak** {moves}; in the paper it rises. Largest minus smallest policy
-(share of pairs, {moved.runs} data sets): {moved}. This takes the parabola for the truth; how much
+(share of pairs, {moved.n} data sets): {moved}. This takes the parabola for the truth; how much
 hangs on that, the table shows: the same fit without the smallest share.
 
-**The size of the gain** over full data {ways.get(grown.verdict, "is not shown to move")}: largest
+**The size of the gain** over full data {ways.get(grown.verdict(), "is not shown to move")}: largest
 minus smallest {grown}. {p.note}""")
 
 # %% [markdown]
@@ -474,7 +474,7 @@ minus smallest {grown}. {p.note}""")
 
 # %%
 def cell(values):
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*nb.seed_interval(values))
+    return f"{nb.seed_interval(values):.2f}"
 
 
 rows = []
@@ -513,10 +513,10 @@ def suspects(seed):
     enough = range(min(half, len(kinder)))  # they may fall short of a half
     return {
         "easiest 50%": nb.select.easiest(loss[seed], half),
-        "right labels, random": nb.select.random_like(range(half), right, seed),
+        "right labels, random": nb.select.random(range(half), right, seed),
         "right labels, easiest": nb.select.easiest(right, half),
         "right labels, hardest": nb.select.hardest(right, half),
-        "right and kinder, random": nb.select.random_like(enough, kinder, seed),
+        "right and kinder, random": nb.select.random(enough, kinder, seed),
     }
 
 # %%
@@ -546,7 +546,7 @@ Markdown(f"""The easiest half gains over random pairs: {part("easiest 50%", rand
 hurt = {"hardest 50%": says("hardest 50%", "before"),
         "right labels, hardest": part("right labels, hardest", "before")}  # fmt: skip
 words = {"below zero": "hurts", "above zero": "still helps"}
-does = {name: words.get(gain.verdict, "is not shown to hurt") for name, gain in hurt.items()}
+does = {name: words.get(gain.verdict(), "is not shown to hurt") for name, gain in hurt.items()}
 less_than_random = part("right labels, hardest", "right labels, random")
 Markdown(f"""**Do hard pairs hurt?** Against `before`, no training at all, the hardest half
 {does["hardest 50%"]} (equal examples): {hurt["hardest 50%"]}. Where no label is wrong it
@@ -640,9 +640,9 @@ for ax, (name, table) in zip(axes, both.items()):
 steady, fading = (by_seed(table, "easiest 50%") - by_seed(table, "full") for table in both.values())
 change = nb.paired_gain(fading, steady)
 words = {"above zero": "larger", "below zero": "smaller"}
-differs = words.get(change.verdict, "not shown to differ")
+differs = words.get(change.verdict(), "not shown to differ")
 intact = {name: by_seed(table, "easiest 50%", "a sentence").mean() for name, table in both.items()}
-Markdown(f"""Easiest half over full data ({change.runs} data sets): {steady.mean():+.3f} at a
+Markdown(f"""Easiest half over full data ({change.n} data sets): {steady.mean():+.3f} at a
 constant rate, {fading.mean():+.3f} with the decay. That is {differs}; decay minus constant, paired:
 {change}. Answers that are sentences: {intact["constant"]:.1%} and {intact["linear decay"]:.1%}.
 
@@ -777,8 +777,9 @@ nb.course.exercises.check_parabola_peak(my_best_share)
 # %%
 def claim(gain, sign=1):
     """A gain, and whether its sign is the one that the paper found."""
-    agrees, opposite = (gain.low > 0, gain.high < 0)[::sign]
-    return f"{gain}: {'agrees' if agrees else 'opposite' if opposite else 'not shown'}"
+    agrees, opposite = ("above zero", "below zero")[::sign]
+    words = {agrees: "agrees", opposite: "opposite"}
+    return f"{gain}: {words.get(gain.verdict(), 'not shown')}"
 
 
 def in_both(over, metric="win_rate"):

@@ -257,7 +257,7 @@ fig, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
 ax.plot([0.5, 1], [0.5, 1], color="0.45", linestyle="--", label="calibrated")
 for name, found in calibration.items():
     by_group = pd.concat(found).groupby(level=0)
-    mean, low, high = np.array([nb.seed_interval(right) for _, right in by_group.right]).T
+    mean, low, high = np.array([[*nb.seed_interval(right)] for _, right in by_group.right]).T
     ax.errorbar(by_group.sure.mean(), mean, [mean - low, high - mean], marker="o", capsize=3,
                 label=name)  # fmt: skip
 ax.set(xlabel="σ(|margin|): how sure it is", ylabel="share of pairs it is right on")
@@ -362,7 +362,7 @@ by_rung = pd.concat([(found[s].loc[animal, [BEFORE, AFTER, LEARNED, COIN]] > 0).
 lines = by_rung.melt(ignore_index=False, var_name="reader", value_name="share").reset_index()
 fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
 sns.lineplot(lines, x="rung", y="share", hue="reader", style="reader", markers=True, ax=ax,
-             errorbar=lambda shares: nb.seed_interval(shares)[1:])  # fmt: skip
+             errorbar=lambda shares: [*nb.seed_interval(shares)][1:])  # fmt: skip
 ax.axhline(0.5, color="0.45", linestyle="--", linewidth=1)
 ax.set(ylabel="share of facts", xlabel="rung (1: head, 6: tail)")
 ax.set_title("The right animal is preferred, all else equal (bands: 95% over data sets)")
@@ -466,7 +466,7 @@ def selections(seed):
         "after DPO, smallest size": smallest(t[AFTER].abs(), 0.4),
         "after DPO, smallest": smallest(t[AFTER], 0.4),
     }
-    return picked | {"random": nb.select.random_like(picked["reward model, largest"], t, seed)}
+    return picked | {"random": nb.select.random(picked["reward model, largest"], t, seed)}
 
 
 picked = {seed: selections(seed) for seed in seeds}

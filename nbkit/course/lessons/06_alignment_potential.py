@@ -258,7 +258,7 @@ gains(results, rows)
 # %%
 def answer(name, over):
     """The verdicts at both budgets, in words."""
-    first, second = (nb.gain(results, name, over, budget=budget).verdict for budget in budgets)
+    first, second = (nb.gain(results, name, over, budget=budget).verdict() for budget in budgets)
     if first == second:
         return f"{first} at both budgets"
     return f"{first} at equal examples, {second} at equal updates"
@@ -406,8 +406,8 @@ pd.DataFrame(rows).T.join(count_all(sweep)["wrong labels"])
 
 # %%
 versus_one = {name: nb.gain(swept, name, "w = 1") for name in names if name != "w = 1"}
-better = [name for name, gain in versus_one.items() if gain.low > 0]
-worse = [name for name, gain in versus_one.items() if gain.high < 0]
+better = [name for name, gain in versus_one.items() if gain.verdict() == "above zero"]
+worse = [name for name, gain in versus_one.items() if gain.verdict() == "below zero"]
 related = pd.Series({seed: a.corr(b.abs()) for seed, (a, b) in both.items()})
 Markdown(f"""**{"Better than w = 1: " + ", ".join(better) if better else "None beats w = 1"}**;
 clearly worse: {", ".join(worse) or "none"}. (Seven comparisons; by chance alone one in twenty would
@@ -534,9 +534,9 @@ pd.DataFrame({name: row(table) for name, table in by_loss.items()}).T
 # %%
 def clear(over):
     """Losses under which M_AP is above something, and under which it is below."""
-    found = {name: nb.gain(table, "M_AP", over=over) for name, table in by_loss.items()}
-    above = [name for name, gain in found.items() if gain.low > 0]
-    below = [name for name, gain in found.items() if gain.high < 0]
+    found = {name: nb.gain(table, "M_AP", over=over).verdict() for name, table in by_loss.items()}
+    above = [name for name, verdict in found.items() if verdict == "above zero"]
+    below = [name for name, verdict in found.items() if verdict == "below zero"]
     return f"above under {', '.join(above) or 'none'}; below under {', '.join(below) or 'none'}"
 
 

@@ -416,7 +416,7 @@ mislabelled; of all pairs, {text.flipped.mean():.0%}.
 The right panel says what the validation gradient is about. Where the chosen response is the kinder
 one, {share(kinder == "chosen")} harm; where the rejected one is, {share(kinder == "rejected")}. Now
 compare the colours at equal tone: if only the chosen response has the right animal, the share that
-harms changes by {truth:+.2f}, which is {truth.verdict()} zero. Tone is one question for all
+harms changes by {truth:+.2f}, which is {truth.verdict()}. Tone is one question for all
 prompts, so it carries over to other facts; "the pet of mia is a dog" does not. **Influence rewards
 what carries over to the validation set**, and a true answer to another question need not [?].
 {p.note}""")
@@ -451,8 +451,9 @@ ax.legend(frameon=False);
 
 # %%
 auc_of = {name: nb.seed_interval(values) for name, values in aucs.items()}
+by_coin_is = auc_of["validation by coin"].verdict(0.5, "a half")
 beats = (aucs["influence"] < own_loss).sum()
-helpful = (by_coin > 0).groupby(text.flipped).mean().T.apply(nb.seed_interval)
+helpful = (by_coin > 0).groupby(text.flipped).mean().mean(axis=1)
 loud = {name: by_draw.abs().corrwith(column, method="spearman")
         for name, column in {"loss": table.loss, "tokens": reference.loc[
             text.index, ["chosen_tokens", "rejected_tokens"]].sum(axis=1)}.items()}  # fmt: skip
@@ -460,9 +461,9 @@ Markdown(f"""The AUC of influence is {auc_of["influence"]:.2f} over validation s
 loss has {own_loss:.2f} and beats it on {beats} of {len(draws)} sets. Influence asks something else.
 
 Labels by a coin are not "no influence": their AUC is {auc_of["validation by coin"]:.2f}, which is
-{auc_of["validation by coin"].verdict(0.5)} a half. A policy that is sure of anything is punished by
+{by_coin_is}. A policy that is sure of anything is punished by
 such labels, so their gradient says *be less sure* [?], and a step on a wrong label obeys:
-{helpful.iloc[0, 1]:.0%} of the wrong labels help there, {helpful.iloc[0, 0]:.0%} of the right ones.
+{helpful.loc[True]:.0%} of the wrong labels help there, {helpful.loc[False]:.0%} of the right ones.
 Influence takes the validation set at its word.
 
 Which influences are large, of either sign? Rank correlation of |IF| with the pair's own loss:
@@ -637,16 +638,13 @@ def resampled(kind, scores, own=True):
     return np.array(means)
 
 # %%
-from nbkit.intervals import Interval
-
-
 def interval(means):
-    return Interval(means[0], *np.quantile(means[1:], [0.025, 0.975]))
+    return nb.Estimate(means[0], *np.quantile(means[1:], [0.025, 0.975]), len(judges))
 
 
 def gain(kind, own=True):
     found = interval(means[kind, own, "curved"] - means[kind, own, "first"])
-    return f"{found:+.2f}, {found.verdict()} zero"
+    return f"{found:+.2f}, {found.verdict()}"
 
 
 def luck(kind):

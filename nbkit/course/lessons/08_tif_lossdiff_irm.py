@@ -150,7 +150,7 @@ def over_seeds(function, form="+.2f"):
 
 def told(interval, above, below, neither):
     """The words for an interval that lies above zero, below it, or on both sides."""
-    return above if interval.low > 0 else below if interval.high < 0 else neither
+    return {"above zero": above, "below zero": below}.get(interval.verdict(), neither)
 
 # %%
 flips = tenths.pivot(index="seed", columns="tenth", values="flipped")
@@ -221,10 +221,10 @@ the size of the slope: {with_size("|slope|")}. {p.note}""")
 # %%
 def groups(seed, share=0.2):
     scores = influence[seed]
-    centre = nb.select.central(scores, keep=share)
+    centre = nb.select.central(scores, share=share)
     return {"low": nb.select.easiest(scores, share), "middle": centre,
             "high": nb.select.top(scores, share),
-            "random": nb.select.random_like(centre, scores, seed)}  # fmt: skip
+            "random": nb.select.random(centre, scores, seed)}  # fmt: skip
 
 # %%
 def follow(seed, ids):
@@ -452,7 +452,7 @@ which way it goes: look at the column of |IF|. To know the sign, small margins w
 at one end of influence.
 
 **Pairs are not data sets.** Resampling the pairs of the first data set, LossDiff's rank correlation
-is {few.value:.2f} [{few.low:.2f}, {few.high:.2f}]; over data sets {many:.2f}, an interval
+is {few:.2f}; over data sets {many:.2f}, an interval
 {wider:.1f} times as wide. The first says nothing of the next data set. {p.note}""")
 
 # %% [markdown]
@@ -502,7 +502,7 @@ paper's bands, and its TIF, were as wide as these [?], what it reports would be,
 # cross-fitting).
 
 # %%
-central = partial(nb.select.central, keep=0.5)
+central = partial(nb.select.central, share=0.5)
 
 
 def rules(seed):
@@ -579,7 +579,7 @@ def compare(select, policy=policy, reference=reference, budgets=("examples",)):
     for seed in seeds:
         sets = select(seed)
         half = next(iter(sets.values()))
-        sets["another"] = nb.select.random_like(half, data[seed], seed + 100)
+        sets["another"] = nb.select.random(half, data[seed], seed + 100)
         found.append(nb.compare(policy, data[seed], sets, prompts, world.reward, seeds=[seed],
                                 reference=reference[seed], budgets=budgets, **judged, **settings))
     runs = pd.concat(found)
@@ -632,7 +632,7 @@ rows += [("highest IF", "TIF"), ("highest IRM", "LossDiff-IRM")]
 gains(rows)
 
 # %%
-clear = [row for row in rows if "not" not in gain(*row, metric="correct").verdict]
+clear = [row for row in rows if "not" not in gain(*row, metric="correct").verdict()]
 all_rows = gain("TIF", "random", tests=len(rows))
 Markdown(f"""TIF − random, the paper's rule beside the fair control: {gain("TIF", "random")}; as one
 of {len(rows)} rows: {all_rows}. In the share of *correct* answers, {len(clear)} of the {len(rows)}

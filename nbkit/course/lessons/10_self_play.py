@@ -253,7 +253,7 @@ def over_rounds(table, metrics, title):
     moved = table.groupby(["play", "seed"])[list(metrics)].transform(lambda one: one - one.iloc[0])
     for ax, (metric, label) in zip(axes, metrics.items()):
         sns.lineplot(table.assign(**moved), x="round", y=metric, hue="play", style="play", ax=ax,
-                     markers=True, errorbar=lambda some: nb.seed_interval(some)[1:])  # fmt: skip
+                     markers=True, errorbar=lambda some: [*nb.seed_interval(some)][1:])  # fmt: skip
         ax.set(xlabel="round (0: before)", ylabel=f"change in {label}", xticks=range(rounds + 1))
         ax.axhline(0, color="0.6", linewidth=1, zorder=0)
         ax.get_legend().remove()
@@ -421,13 +421,15 @@ share = np.mean([world.reward(prompt, chosen) < world.reward(prompt, rejected)
 given = world.pairs(p.pick(quick=96, full=3200))["flipped"]
 over_random, for_noisy = found["win rate"].iloc[[0, -1]]
 worth = {"above zero": "does better", "below zero": "does worse"}
+better = worth.get(over_random.verdict(), "no difference is shown")
 last = selected[selected["round"] == rounds].pivot(index="seed", columns="play", values="win_rate")
 true_gain, noisy_gain = (last[one] - last[two] for one, two in (rows[0], rows[-1]))
 in_06 = 0.03  # M_AP − random, win rate at equal examples, about
 clear = [f"{row} ({label})" for label in ("win rate", "share correct")
-         for row, gain in found[label].items() if gain.low * gain.high > 0]  # fmt: skip
+         for row, gain in found[label].items()
+         if gain.verdict() in ("above zero", "below zero")]  # fmt: skip
 Markdown(f"""
-**M_AP against random pairs**, win rate: {worth.get(over_random.verdict, "no difference is shown")}.
+**M_AP against random pairs**, win rate: {better}.
 A gain like chapter 06's (about {in_06:+}) is {"ruled out" if over_random.high < in_06 else
 "not ruled out"} here. With the noisy judge, M_AP − random: {for_noisy}. Of that judge's pairs
 {share:.1%} have a wrong label (random's self-play); of `world.pairs`, with the same noise,
@@ -593,7 +595,7 @@ by_lot = growth(watched, "the truth, random pairs", "length")
 less_than_dice = versus(watched, "the truth", "dice as the judge", "distinct")
 final = watched[watched["round"] == rounds].groupby("play")[["pairs", "asked"]].sum()
 dry = (1 - final.pairs / final.asked).max()
-apart = [name for name in wrong if versus(watched, name, "the truth", "distinct").verdict
+apart = [name for name in wrong if versus(watched, name, "the truth", "distinct").verdict()
          in ("above zero", "below zero")]  # fmt: skip
 Markdown(f"""
 **Length.** With the truth: {shorter}; with the truth and random pairs: {by_lot}.

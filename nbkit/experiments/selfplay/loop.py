@@ -61,6 +61,14 @@ class Round:
             rejected_score, evolved, explicit_margin, implicit_margin, alignment_potential,
             selected`.
         base: Dataset of all pairs selected so far: what the policy was trained on.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, prompts = nb.load_policy("world/small"), nb.world.prompts(4, part="train")
+        >>> how = dict(rounds=1, max_new_tokens=8, max_steps=1, progress=False)
+        >>> first = next(nb.selfplay.self_play(policy, prompts, nb.world.reward, "play", **how))
+        >>> first.pairs.columns[-4:].tolist()
+        ['explicit_margin', 'implicit_margin', 'alignment_potential', 'selected']
     """
 
     number: int
@@ -104,6 +112,7 @@ def self_play(
             stopped, inside a round too. The judge, `rewrite` and `select` are known by their
             names, and their code is not looked into: give a changed function a folder of its own.
             One process at a time works in a folder; a second waits, and goes on from there.
+        rounds: how many.
         rewrite: `rewrite(prompts, seed)` -> as many new prompts, such as `nbkit.world.rewrite`, or
             `policy_rewriter(policy)` for a real model. None: nothing is evolved.
         select: `select(pairs)` -> ids to keep, from the round's pairs (`Round.pairs`, indexed by

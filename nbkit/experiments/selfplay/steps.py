@@ -17,7 +17,7 @@ from nbkit.models.policy import Policy
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
 from nbkit.scores.margins import explicit_margin, length_normalized_margin
 from nbkit.scores.potential import alignment_potential
-from nbkit.select import top
+from nbkit.select.ranked import top
 from nbkit.tokens.texts import answer_to, plain_text
 
 PAIR = ["id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"]

@@ -1,5 +1,5 @@
-"""What the commands share."""
+"""What a command says when it cannot do what was asked."""
 
 
-class CannotStart(Exception):
+class CommandError(Exception):
     """A command cannot do what was asked of it here; the message says why, and what to do."""

@@ -1,5 +1,7 @@
 """Intervals that cover as often as they say; gains paired by seed; the place of a peak."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,14 +61,16 @@ def test_paired_gain_is_the_paired_t_interval_whatever_the_order():
     test = stats.ttest_rel(after.loc[seeds], before)
     low, high = test.confidence_interval(0.95)
     assert (gain.low, gain.high) == pytest.approx((low, high))
-    assert gain.value == pytest.approx((after.loc[seeds] - before).mean()) and gain.runs == 5
-    assert gain.verdict == "above zero" and nb.paired_gain(before, after).verdict == "below zero"
+    assert gain.value == pytest.approx((after.loc[seeds] - before).mean()) and gain.n == 5
+    assert gain.verdict() == "above zero"
+    assert nb.paired_gain(before, after).verdict() == "below zero"
     assert str(gain) == f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], above zero"
 
 
 def test_gain_says_when_it_is_not_clear():
     zero = pd.Series([0.0, 0.0], index=[0, 1])
-    assert nb.paired_gain(pd.Series([0.1, -0.2], index=[1, 0]), zero).verdict == "not clear of zero"
+    gain = nb.paired_gain(pd.Series([0.1, -0.2], index=[1, 0]), zero)
+    assert gain.verdict() == "not clear of zero"
     one = nb.paired_gain(pd.Series([0.1]), pd.Series([0.0]))
     assert str(one) == "+0.100, one run, no interval"
 
@@ -135,9 +139,71 @@ def test_intervals_speak_for_themselves():
     value, low, high = interval
     assert f"{interval:.2f}" == f"{value:.2f} [{low:.2f}, {high:.2f}]" == "0.60 [0.35, 0.85]"
     assert f"{nb.mean_interval([0.25] * 9):+.0%}" == "+25% [+25%, +25%]"
-    assert [interval.verdict(x) for x in (0.3, 0.5, 0.9)] == ["above", "not clear of", "below"]
-    assert interval.verdict() == "above"
-    assert nb.seed_interval([0.5]).verdict() == "not clear of"  # one run says nothing
+    verdicts = [interval.verdict(x) for x in (0.3, 0.5, 0.9)]
+    assert verdicts == ["above 0.3", "not clear of 0.5", "below 0.9"]
+    assert interval.verdict() == "above zero"
+    assert interval.verdict(1 / 3, "a third") == "above a third"
+
+
+def test_where_there_is_no_interval_it_is_said():
+    one = nb.seed_interval([0.5])
+    assert one.verdict() == one.verdict(0.9) == "one run, no interval"
+    assert f"{one:.1f}" == "0.5, one run, no interval" and str(one) == "0.500, one run, no interval"
+    assert str(nb.correlation_interval([0.5])) == "0.500, one correlation, no interval"
+    assert nb.mean_interval([0.5]).verdict() == "one value, no interval"
+    with pytest.warns(UserWarning, match="1 of 2 values are NaN"):
+        assert str(nb.mean_interval([0.5, np.nan])) == "nan, no interval"
+    assert nb.rank_correlation(SCORES, SCORES, confidence=None).verdict() == "no interval"
+
+
+RUNS = pd.Series([0.5, 0.6, 0.7])
+SCORES = pd.Series(np.arange(30.0), [f"p{n}" for n in range(30)])
+ESTIMATES = {
+    "mean_interval": (nb.mean_interval(RUNS), 3, "values"),
+    "seed_interval": (nb.seed_interval(RUNS), 3, "runs"),
+    "correlation_interval": (nb.correlation_interval(RUNS), 3, "correlations"),
+    "paired_gain": (nb.paired_gain(RUNS, RUNS / 2), 3, "runs"),
+    "parabola_peak": (nb.parabola_peak(pd.DataFrame(np.eye(3)[[0, 1]])), 2, "runs"),
+    "rank_correlation": (nb.rank_correlation(SCORES, SCORES), 30, "pairs"),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_all_that_has_an_interval_is_one_type(name):
+    estimate, n, unit = ESTIMATES[name]
+    assert type(estimate) is nb.Estimate
+    assert (estimate.n, estimate.unit, estimate.confidence) == (n, unit, 0.95)
+    assert [*estimate] == [estimate.value, estimate.low, estimate.high]
+    assert all(type(number) is float for number in estimate)
+    assert estimate == dataclasses.replace(estimate) and {estimate}
+    assert f"{estimate}" == repr(estimate) == str(estimate)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        estimate.value = 0.0
+
+
+def test_equal_runs_have_an_interval_of_no_width():
+    """scipy's own t-test says NaN here."""
+    assert [*nb.seed_interval([0.25] * 4)] == [0.25] * 3
+    assert str(nb.paired_gain(RUNS, RUNS)) == "+0.000 [+0.000, +0.000], not clear of zero"
+
+
+def plain_bootstrap(values, confidence):
+    """As before scipy did it: the same draws."""
+    draw, n = np.random.default_rng(0), len(values)
+    means = [values[draw.integers(n, size=n)].mean() for _ in range(2000)]
+    return np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+
+
+@pytest.mark.parametrize("n", [2, 3, 41, 192])
+@pytest.mark.parametrize("confidence", [0.95, 1 - 0.05 / 12])
+def test_scipys_intervals_are_those_of_the_formulas(n, confidence):
+    draw = np.random.default_rng(n)
+    for values in (draw.normal(size=n), draw.integers(0, 3, n) / 2, 1e4 + draw.random(n)):
+        found = nb.mean_interval(values, confidence)
+        assert [found.low, found.high] == pytest.approx(plain_bootstrap(values, confidence), 1e-13)
+        found = nb.seed_interval(values, confidence)
+        reach = stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values)
+        assert [found.low, found.high] == pytest.approx(values.mean() + [-reach, reach], 1e-13)
 
 
 INTERVALS = {
