@@ -151,7 +151,7 @@ def preference_accuracy(
         table = response_logprobs(reference, pairs.select(rest))
     logps = logprob_table(policy, token_pairs)
     margin = implicit_margin(logps, table, beta)
-    rows = {
+    rows: dict[str, Any] = {
         "accuracy": wins(margin, np.zeros(len(margin))),
         "margin": margin,
         "loss": dpo_loss(logps, table, beta),

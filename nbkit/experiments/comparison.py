@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -42,13 +42,13 @@ def compare(
     pairs: Dataset,
     selections: Mapping[str, list[str] | Dataset | pd.DataFrame],
     prompts: Prompts,
-    judge: Callable[[object, str], float],
+    judge: Judge,
     *,
     seeds: int | Iterable[int] = 5,
     budgets: str | Iterable[str] = BUDGETS,
     in_order: str | Iterable[str] = (),
     held_out: Pairs | None = None,
-    measures: Mapping[str, Callable[[object, str], float]] | None = None,
+    measures: Mapping[str, Judge] | None = None,
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     max_new_tokens: int | None = None,
@@ -180,11 +180,11 @@ def _tables(
     sets: _Sets,
     max_length: int | None,
     progress: bool,
-):
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], tuple[Dataset, pd.DataFrame] | None]:
     """The reference's log-prob tables: of full data, of edited pairs by the selection's name, and
     of the held-out pairs, with these."""
 
-    def table_of(some):
+    def table_of(some: Dataset) -> pd.DataFrame:
         table = reference_table(policy, reference, some, max_length, progress)
         return rows_of_tokens(table, tokenize_pairs(policy.tokenizer, some))
 
@@ -254,7 +254,7 @@ def _judged(
     answers: pd.DataFrame,
     prompts: list[Any],
     judge: Judge,
-    measures: Mapping[str, Judge] | None,
+    measures: Mapping[str, Judge],
     policy: Policy,
 ) -> _Judged:
     earned = rewards(judge, prompts, answers.response)
@@ -278,7 +278,7 @@ def _try_judge(
     policy: Policy,
     prompts: list[Any],
     judge: Judge,
-    measures: Mapping[str, Judge] | None,
+    measures: Mapping[str, Judge],
     how: Mapping[str, Any],
 ) -> None:
     """Let the judge and the measures see one answer before hours of training."""
@@ -293,7 +293,7 @@ def _names(given: str | Iterable[str]) -> list[str]:
 
 
 def _check(
-    selections: Any, budgets: Any, in_order: Any, judge: Judge, measures: Mapping[str, Judge] | None
+    selections: Any, budgets: Any, in_order: Any, judge: Judge, measures: Mapping[str, Judge]
 ) -> None:
     for what, given in (("selections", selections), ("measures", measures)):
         if not isinstance(given, Mapping):

@@ -48,9 +48,9 @@ def warn_if_nothing(
         before, after: their log-prob tables.
         settings, steps: of the training.
     """
-    moved = rms(after[LOGPS] - before[LOGPS])
+    moved = rms((after[LOGPS] - before[LOGPS]).to_numpy())
 
-    def noise(of_a_token):
+    def noise(of_a_token: float) -> float:
         return np.sqrt(2) * of_a_token * rms(np.sqrt(before[TOKENS]))
 
     if moved < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
@@ -69,7 +69,7 @@ def said_once() -> Iterator[None]:
     show = warnings.showwarning
     said: list[Any] = []
 
-    def show_first(message, *where, **more) -> None:
+    def show_first(message: Any, *where: Any, **more: Any) -> None:
         if not str(message).startswith(NOTHING):
             show(message, *where, **more)
         elif not said:

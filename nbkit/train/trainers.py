@@ -189,7 +189,7 @@ class _Ours(Trainer):
         except (OSError, RuntimeError, SafetensorError) as error:
             if type(error) is RuntimeError and not NOT_WRITTEN.search(str(error)):
                 raise  # such as a GPU's
-            shutil.rmtree(Path(self.args.output_dir) / name, ignore_errors=True)
+            shutil.rmtree(Path(str(self.args.output_dir)) / name, ignore_errors=True)
             warn(
                 f"{name} could not be written to {self.args.output_dir} ({error}); the training "
                 "goes on without it."

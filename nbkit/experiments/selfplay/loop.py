@@ -37,6 +37,7 @@ from nbkit.experiments.selfplay.steps import (
     with_ids,
 )
 from nbkit.inputs import Prompts, as_count, as_number, as_pairs, as_policy
+from nbkit.judges import Judge
 from nbkit.models.policy import Policy
 from nbkit.sampling import TEMPERATURE, TOP_P
 from nbkit.train.dpo import settings_in_effect
@@ -82,7 +83,7 @@ class Round:
 def self_play(
     policy: Policy,
     prompts: Prompts,
-    judge: Callable[[object, str], float],
+    judge: Judge,
     folder: str | Path,
     *,
     rounds: int = 2,
@@ -220,7 +221,7 @@ def _gathered(
     pairs, each kept in the folder `here`."""
     luck, prefix = 1000 * rules.seed + 10 * number, f"r{number}-"
 
-    def answered(file, prompts: Prompts, seed):
+    def answered(file: str, prompts: pd.DataFrame, seed: int) -> pd.DataFrame:
         return kept_table(here / file, answer, player, prompts, rules.judge, rules.k, seed=seed,
                           **rules.how)  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,11 +31,11 @@ def compare_plays(
     policy: Policy,
     plays: Mapping[tuple[str, int], Mapping[str, Any]],
     prompts: Prompts,
-    judge: Callable[[object, str], float],
+    judge: Judge,
     folder: str | Path,
     *,
     common: Mapping[str, Any] | None = None,
-    measures: Mapping[str, Callable[[object, str], float]] | None = None,
+    measures: Mapping[str, Judge] | None = None,
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     max_new_tokens: int | None = None,

@@ -11,7 +11,7 @@ import pandas as pd
 from datasets import Dataset
 
 from nbkit.inputs import Prompts, as_count, as_policy, as_prompts
-from nbkit.judges import rewards
+from nbkit.judges import Judge, rewards
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
@@ -30,7 +30,7 @@ INSTRUCTION = (
 def answer(
     policy: Policy,
     prompts: Prompts | pd.DataFrame,
-    judge: Callable[[object, str], float],
+    judge: Judge,
     k: int = 5,
     *,
     seed: int = 0,
@@ -291,10 +291,11 @@ def most_promising(
 
 def with_ids(prompts: Prompts) -> pd.DataFrame:
     listed = as_prompts(prompts)
-    columns = getattr(prompts, "column_names", None) or getattr(prompts, "columns", [])
+    asked: Any = prompts
+    columns = getattr(asked, "column_names", None) or getattr(asked, "columns", [])
     ids = [f"p{number:05d}" for number in range(len(listed))]
     if "id" in columns:
-        ids = [str(id_) for id_ in prompts["id"]]
+        ids = [str(id_) for id_ in asked["id"]]
     if len(set(ids)) < len(ids):
         raise ValueError("The prompts hold an id more than once; expected each id once.")
     return pd.DataFrame(dict(id=list(ids), prompt=listed, parent="", left_out=""))
