@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-import numpy as np
 import pandas as pd
 from datasets import Dataset
 
@@ -15,10 +14,11 @@ from nbkit.cache.hashes import hash_content, hash_pairs
 from nbkit.evaluate import wins
 from nbkit.experiments.arguments import check_names, seed_list
 from nbkit.experiments.jobs import check_workers
+from nbkit.experiments.judging import judge_answers, try_judge, verdict
 from nbkit.experiments.kept import read_kept, run_kept
 from nbkit.experiments.trials import Key, Trial, plan
 from nbkit.inputs import Prompts, as_ids, as_pairs, as_policy, as_prompts
-from nbkit.judges import Judge, rewards
+from nbkit.judges import Judge
 from nbkit.logprobs.rows import rows_of_tokens
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
@@ -132,8 +132,10 @@ def compare(
     if cache is not None:
         files = _files(as_folder(cache), policy, trials, sets, reference, prompts, how)
     kept = read_kept(files)
-    _try_judge(policy, prompts, judge, measures, how)
-    judged = {key: _judged(said, prompts, judge, measures, policy) for key, said in kept.items()}
+    try_judge(policy, prompts, judge, measures, how)
+    judged = {
+        key: judge_answers(said, prompts, judge, measures, policy) for key, said in kept.items()
+    }
     if missing := {key: trial for key, trial in trials.items() if key not in kept}:
         table, edited, watched = _tables(policy, reference, sets, length, progress)
         jobs = {
@@ -143,8 +145,8 @@ def compare(
         options: dict[str, Any] = dict(workers=workers, progress=progress, desc="comparing, runs")
         with said_once():
             for key, said in run_kept(_train_and_answer, jobs, files, **options):
-                judged[key] = _judged(said, prompts, judge, measures, policy)
-    return pd.DataFrame([{**row, **_verdict(judged, key)} for row, key in rows])
+                judged[key] = judge_answers(said, prompts, judge, measures, policy)
+    return pd.DataFrame([{**row, **verdict(judged, key)} for row, key in rows])
 
 
 class _Sets(NamedTuple):
@@ -241,50 +243,6 @@ def _train_and_answer(
             rejected_shift=d.rejected.mean(),
         )
     return answers
-
-
-class _Judged(NamedTuple):
-    """What a run's answers were found to be."""
-
-    rewards: np.ndarray
-    means: dict[str, float]  # column -> value, but for the win rate
-
-
-def _judged(
-    answers: pd.DataFrame,
-    prompts: list[Any],
-    judge: Judge,
-    measures: Mapping[str, Judge],
-    policy: Policy,
-) -> _Judged:
-    earned = rewards(judge, prompts, answers.response)
-    tokens = policy.tokenizer(answers.response.tolist(), add_special_tokens=False)["input_ids"]
-    means = {
-        "reward": earned.mean(),
-        "length": pd.Series(tokens).map(len).mean(),
-        **{name: rewards(f, prompts, answers.response).mean() for name, f in measures.items()},
-        **answers.drop(columns="response").iloc[0],
-    }
-    return _Judged(earned, means)
-
-
-def _verdict(judged: dict[tuple, _Judged], key: Any) -> dict[str, float]:
-    """The measured columns of a run."""
-    baseline = judged["baseline", key[1], 0]
-    return {"win_rate": wins(judged[key].rewards, baseline.rewards).mean(), **judged[key].means}
-
-
-def _try_judge(
-    policy: Policy,
-    prompts: list[Any],
-    judge: Judge,
-    measures: Mapping[str, Judge],
-    how: Mapping[str, Any],
-) -> None:
-    """Let the judge and the measures see one answer before hours of training."""
-    answer = sample(policy, prompts[:1], seed=0, progress=False, **how)
-    for function in (judge, *measures.values()):
-        rewards(function, prompts[:1], answer)
 
 
 def _names(given: str | Iterable[str]) -> list[str]:

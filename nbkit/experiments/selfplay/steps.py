@@ -29,7 +29,7 @@ INSTRUCTION = (
 
 def answer(
     policy: Policy,
-    prompts: Prompts | pd.DataFrame,
+    prompts: Prompts,
     judge: Judge,
     k: int = 5,
     *,
@@ -91,9 +91,8 @@ def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
         [['dog', 'cat']]
     """
     rows = []
-    prompt_id: Any
-    group: Any
-    for prompt_id, group in answers.groupby("prompt_id", sort=False):
+    groups: Any = answers.groupby("prompt_id", sort=False)
+    for prompt_id, group in groups:
         best, worst = group.loc[group.reward.idxmax()], group.loc[group.reward.idxmin()]
         if best.reward > worst.reward:
             chosen, rejected = (answer_to(best.prompt, row.response) for row in (best, worst))
