@@ -41,8 +41,8 @@ def names_on_pages() -> list[str]:
 def page_problems(public: list[str], on_pages: list[str]) -> list[str]:
     """Public names that are on no page, and names that are on two."""
     missing = [
-        f"{name} is public and on no page: write `.. autofunction:: {name}` (or autoclass, or data) "
-        "where it belongs in docs/api/, or take it out of __all__"
+        f"{name} is public and on no page: write `.. autofunction:: {name}` (or autoclass, or "
+        "data) where it belongs in docs/api/, or take it out of __all__"
         for name in public
         if name not in on_pages
     ]
@@ -52,9 +52,7 @@ def page_problems(public: list[str], on_pages: list[str]) -> list[str]:
 
 def reference_problems(text: str) -> list[str]:
     """Names of nbkit in backticks that are not there."""
-    return [
-        f"`nbkit{name}` is not there" for name in REFERENCE.findall(text) if not is_there(name)
-    ]
+    return [f"`nbkit{name}` is not there" for name in REFERENCE.findall(text) if not is_there(name)]
 
 
 def is_there(name: str) -> bool:
@@ -76,7 +74,9 @@ def test_a_forgotten_name_and_a_doubled_one_are_found():
 
 
 def test_the_reader_of_the_public_surface_goes_into_namespaces():
-    assert {"nbkit.gain", "nbkit.scores.bees", "nbkit.course.exercises.Result"} <= set(public_names())
+    assert {"nbkit.gain", "nbkit.scores.bees", "nbkit.course.exercises.Result"} <= set(
+        public_names()
+    )
 
 
 def texts_with_names() -> list[Path]:

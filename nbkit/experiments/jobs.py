@@ -123,6 +123,13 @@ def at_once(
     Args:
         jobs: key -> a function that needs no arguments, like those of `functools.partial`.
         workers, progress, desc: see `run_jobs`, and for the errors.
+
+    Example:
+        >>> import nbkit as nb
+        >>> from functools import partial
+        >>> jobs = {word: partial(nb.world.reward, "pet of mia ?", word) for word in ("bat", "cat")}
+        >>> nb.at_once(jobs)
+        {'bat': 2.0, 'cat': 0.0}
     """
     keys = list(jobs)
     calls = [(job,) for job in jobs.values()]
