@@ -52,9 +52,7 @@ def page_problems(public: list[str], on_pages: list[str]) -> list[str]:
 
 def reference_problems(text: str) -> list[str]:
     """Names of nbkit in backticks that are not there."""
-    return [
-        f"`nbkit{name}` is not there" for name in REFERENCE.findall(text) if not is_there(name)
-    ]
+    return [f"`nbkit{name}` is not there" for name in REFERENCE.findall(text) if not is_there(name)]
 
 
 def is_there(name: str) -> bool:
@@ -76,14 +74,17 @@ def test_a_forgotten_name_and_a_doubled_one_are_found():
 
 
 def test_the_reader_of_the_public_surface_goes_into_namespaces():
-    assert {"nbkit.gain", "nbkit.scores.bees", "nbkit.course.exercises.Result"} <= set(public_names())
+    assert {"nbkit.gain", "nbkit.scores.bees", "nbkit.course.exercises.Result"} <= set(
+        public_names()
+    )
 
 
 def texts_with_names() -> list[Path]:
-    """Docstrings and lessons, README and the like. Not the changelog: it names what was."""
+    """Docstrings and lessons, README and the like. Not the changelog, which names what was, nor
+    CONTRIBUTING.md, which names what a reader is about to write."""
     files = [*(ROOT / "nbkit").rglob("*.py"), *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     files += (ROOT / "docs").rglob("*.rst")
-    return sorted(path for path in files if path.name != "CHANGELOG.md")
+    return sorted(path for path in files if path.name not in ("CHANGELOG.md", "CONTRIBUTING.md"))
 
 
 def test_names_in_backticks_are_there():
