@@ -45,31 +45,31 @@ def run_tour(args: argparse.Namespace) -> int:
 
 
 def run_build(args: argparse.Namespace) -> int:
-    build = builder()
-    course = build.course_of_this_clone()
+    commands = builder()
+    course = commands.course_of_this_clone()
     if args.readme:
-        build.write_pages(course)
+        commands.write_pages(course)
     else:
-        build.build(course, args.numbers, args.text)
+        commands.build(course, args.numbers, args.text)
     return 0
 
 
 def run_check(args: argparse.Namespace) -> int:
-    build = builder()
-    return build.check(build.course_of_this_clone())
+    commands = builder()
+    return commands.check(commands.course_of_this_clone())
 
 
 def builder() -> ModuleType:
-    """The module that builds the course: it needs what otherwise only the tests need."""
+    """The module of these commands: it needs what otherwise only the tests need."""
     try:
-        from nbkit.course.building import build
+        from nbkit.course.building import commands
     except ModuleNotFoundError as error:
         if str(error.name).startswith("nbkit"):
             raise
         raise CommandError(
             f'building needs {error.name}, which is not installed; run: pip install -e ".[test]"'
         ) from None
-    return build
+    return commands
 
 
 # Their arguments ---------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from math import nan
 
@@ -13,6 +12,7 @@ from scipy import stats
 from nbkit.estimates import Estimate, check_confidence
 from nbkit.inputs import as_ids
 from nbkit.select.series import as_numbers
+from nbkit.warning import warn
 
 
 def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95) -> Estimate:
@@ -52,10 +52,9 @@ def rank_correlation(a: pd.Series, b: pd.Series, confidence: float | None = 0.95
 
     for name, values in zip((a.name, b.name), both.T):
         if (values == values[0]).all():
-            warnings.warn(
+            warn(
                 f"{name or 'A score'} is the same for all {len(both)} pairs: there is no rank "
-                "correlation (NaN).",
-                stacklevel=2,
+                "correlation (NaN)."
             )
             return Estimate(nan, nan, nan, len(both), "pairs", confidence)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -13,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from nbkit.left_out import some
+from nbkit.warning import warn
 
 RESAMPLES, BATCH = 2_000, 50  # of a bootstrap: how many, and how many of them in memory at once
 
@@ -26,8 +26,7 @@ class Estimate:
 
     Attributes:
         value: what was estimated.
-        low: end of the interval; NaN where there is none.
-        high: the other end.
+        low, high: ends of the interval; NaN where there is none.
         n: from how many of its `unit` it was estimated.
         unit: such as "runs", "prompts" or "pairs".
         confidence: of the interval, such as 0.95; None where none was asked for.
@@ -295,7 +294,5 @@ def _numbers(values: Any, what: str, least: int = 1) -> np.ndarray:
         raise ValueError(f"The mean of no {what} is not defined: got an empty list.")
     values = np.asarray(values, float)
     if missing := int(np.isnan(values).sum()):
-        warnings.warn(
-            f"{missing} of {len(values)} {what} are NaN, and with them their mean.", stacklevel=3
-        )
+        warn(f"{missing} of {len(values)} {what} are NaN, and with them their mean.")
     return values

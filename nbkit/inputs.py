@@ -7,7 +7,6 @@ one sentence what cannot be meant, before anything expensive begins.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,6 +18,7 @@ from datasets import Dataset, DatasetDict
 
 from nbkit.left_out import some
 from nbkit.models.policy import Policy
+from nbkit.pair_ids import check_texts, more_than_once
 from nbkit.pairs.load import load_pairs
 from nbkit.pairs.sources import TEXT_COLUMNS, Pairs
 from nbkit.pairs.tables import as_plain
@@ -76,9 +76,7 @@ def as_pairs(pairs: Pairs, what: str = "pairs") -> Dataset:
         raise _no_rows(what)
     ready = isinstance(pairs, Dataset) and _ready_made(pairs)
     loaded: Dataset = pairs if ready else load_pairs(pairs)
-    counts = Counter(loaded["id"])
-    if len(counts) < len(loaded):
-        twice = [id_ for id_, count in counts.items() if count > 1]
+    if twice := more_than_once(loaded["id"]):
         raise ValueError(
             f"{what}: {len(twice)} ids occur more than once ({some(twice)}), so the rows of a "
             "table could not be told apart. `nb.load_pairs` finds such pairs; give each its own id."
@@ -104,19 +102,14 @@ def as_ids(ids: Iterable[str], known: Iterable[str] | None, what: str = "keep") 
     if not ids:
         stands = "" if known is None else " None stands for all."
         raise ValueError(f"{what} is empty: there is no pair to work on.{stands}")
-    if other := [id_ for id_ in ids if not isinstance(id_, str)]:
-        raise ValueError(
-            f"{what}: ids are text, got {some(other)}. Take them from `pairs['id']`, after "
-            "`nb.load_pairs`."
-        )
+    check_texts(ids, what, "Take them from")
     known = set(ids if known is None else known)
     if unknown := [id_ for id_ in ids if id_ not in known]:
         raise ValueError(
             f"{len(unknown)} of the {len(ids)} ids to {what} are not in the pairs (first: "
             f"{unknown[0]!r}). `{what}` is a list of pair ids, such as `nb.select` returns."
         )
-    if len(set(ids)) < len(ids):
-        twice = [id_ for id_, count in Counter(ids).items() if count > 1]
+    if twice := more_than_once(ids):
         raise ValueError(f"`{what}` names {some(twice)} more than once; each pair is taken once.")
     return ids
 
@@ -129,29 +122,30 @@ def as_prompts(prompts: Prompts) -> list[Any]:
         TypeError: what is no prompt.
         ValueError: no prompts; no `prompt` column; texts and conversations mixed.
     """
-    columns = getattr(prompts, "column_names", None)
-    columns = columns if columns is not None else getattr(prompts, "columns", None)
+    asked: Any = prompts
+    columns = getattr(asked, "column_names", None)
+    columns = columns if columns is not None else getattr(asked, "columns", None)
     if columns is not None:
         if "prompt" not in columns:
             raise ValueError(f"Expected a `prompt` column, got columns {list(columns)}.")
-        prompts = prompts["prompt"]
-    prompts = as_plain(prompts)
-    if isinstance(prompts, str) or _is_conversation(prompts):
-        return [prompts]
-    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
-        raise TypeError(f"Expected prompts (texts, or lists of messages), got {_kind(prompts)}.")
-    prompts = [as_plain(prompt) for prompt in prompts]
-    if not prompts:
+        asked = asked["prompt"]
+    asked = as_plain(asked)
+    if isinstance(asked, str) or _is_conversation(asked):
+        return [asked]
+    if isinstance(asked, Mapping) or not isinstance(asked, Iterable):
+        raise TypeError(f"Expected prompts (texts, or lists of messages), got {_kind(asked)}.")
+    asked = [as_plain(prompt) for prompt in asked]
+    if not asked:
         raise ValueError("There are no prompts to answer: got an empty list.")
-    text = isinstance(prompts[0], str)
-    for number, prompt in enumerate(prompts):
+    text = isinstance(asked[0], str)
+    for number, prompt in enumerate(asked):
         if not (isinstance(prompt, str) if text else _is_conversation(prompt)):
             expected = "a text" if text else "a list of messages ({'role', 'content'})"
             raise TypeError(
                 f"Prompt {number} is {_kind(prompt)}; expected {expected}"
                 f"{', as the first one is' if number else ''}."
             )
-    return prompts
+    return asked
 
 
 def as_number(
@@ -180,6 +174,11 @@ def as_count(value: int, name: str, *, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name}={value!r}; expected {expected}.")
     return int(value)
+
+
+def as_limit(value: int | None, name: str) -> int | None:
+    """A whole number above 0, or None where the default is meant."""
+    return None if value is None else as_count(value, name)
 
 
 def _ready_made(pairs: Dataset) -> bool:

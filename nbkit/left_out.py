@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from typing import Any, Self
+
+from nbkit.warning import warn
 
 SHOWN = 3  # examples named in a message
 
@@ -37,17 +38,12 @@ class LeftOut(dict[str, str]):
         more = f"; and {len(told) - SHOWN} other reasons" if len(told) > SHOWN else ""
         return "; ".join(told[:SHOWN]) + more
 
-    def warn(
-        self, total: int, what: str = "pairs", where: str | None = None, stacklevel: int = 2
-    ) -> None:
+    def warn(self, total: int, what: str = "pairs", where: str | None = None) -> None:
         """Say, once and in one form, how many of `total` are left out and why; nothing if none
         is. `where`: the place at which the caller's result lists them."""
         if self:
             listed = f" All are in `{where}`." if where else ""
-            warnings.warn(
-                f"{len(self)} of {total} {what} are left out: {self.reasons()}.{listed}",
-                stacklevel=stacklevel + 1,
-            )
+            warn(f"{len(self)} of {total} {what} are left out: {self.reasons()}.{listed}")
 
 
 def some(things: Iterable[object], shown: int = SHOWN) -> str:

@@ -111,6 +111,6 @@ def cross_fit(cache, workers=1):
     """Four models, of some seconds."""
     policy = nb.load_policy("world/small", device="cpu")
     return nb.cross_fitted_losses(
-        policy, nb.world.pairs(48, seed=5), seeds=2, cache=cache, workers=workers, progress=False,
+        policy, nb.world.pairs(32, seed=5), seeds=2, cache=cache, workers=workers, progress=False,
         beta=0.5, learning_rate=1e-3, batch_size=4,
     )  # fmt: skip

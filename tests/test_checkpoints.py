@@ -159,6 +159,17 @@ def test_a_disk_that_fills_up_costs_the_checkpoint_only(policy, pairs, tmp_path,
     assert run.policy.model.training is False
 
 
+def test_what_fails_for_another_reason_is_not_taken_for_a_full_disk(
+    policy, pairs, tmp_path, monkeypatch
+):
+    def fail(*args, **kwargs):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        nb.train_dpo(policy, pairs, checkpoints=tmp_path, **HOW)
+
+
 def test_other_texts_under_the_ids_of_the_traced_pairs_are_another_run(policy, pairs, tmp_path):
     how = dict(HOW, checkpoints=tmp_path, max_steps=2)
     nb.train_dpo(policy, pairs, trace=pairs, **how)

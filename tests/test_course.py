@@ -19,7 +19,7 @@ from nbclient.exceptions import CellExecutionError
 
 import nbkit
 from nbkit.__main__ import main
-from nbkit.course.building import assembling, build, checks, readme, running
+from nbkit.course.building import assembling, checks, commands, readme, running
 from nbkit.course.building.index import Course, Lesson
 from nbkit.course.errors import CommandError
 
@@ -197,7 +197,7 @@ def in_full(run, *args) -> str:
 def demo(tmp_path_factory):
     """(course, lesson, built notebook, what the builder said) of a tiny course, built for real."""
     tiny = tiny_course(tmp_path_factory.mktemp("repo"))
-    said = in_full(build.build, tiny, [])
+    said = in_full(commands.build, tiny, [])
     lesson = tiny.lessons[0]
     return tiny, lesson, nbformat.read(tiny.notebook(lesson), as_version=4), said
 
@@ -336,11 +336,11 @@ def test_another_profile_than_full_is_refused(clone, monkeypatch):
     """The tests run in quick; `--text` runs nothing, and works in any profile."""
     before = clone.notebook(clone.lessons[0]).read_bytes()
     with pytest.raises(CommandError, match="NBKIT_PROFILE is quick.*unset NBKIT_PROFILE"):
-        build.build(clone, ["00"])
+        commands.build(clone, ["00"])
     monkeypatch.setenv("NBKIT_PROFILE", "fast")
     with pytest.raises(CommandError, match="NBKIT_PROFILE is 'fast'; expected one of"):
-        build.build(clone, ["00"])
-    build.build(clone, ["00"], text_only=True)
+        commands.build(clone, ["00"])
+    commands.build(clone, ["00"], text_only=True)
     assert clone.notebook(clone.lessons[0]).read_bytes() == before
 
 
@@ -348,7 +348,7 @@ def test_a_notebook_of_another_profile_is_noticed(demo):
     """Were it built in spite of the builder: the kernel runs in the tests' profile, quick."""
     tiny, lesson, _, _ = demo
     notebook = assembling.assemble(tiny, lesson)
-    build.run(tiny, lesson, notebook)
+    commands.run(tiny, lesson, notebook)
     problems = checks.notebook_problems(tiny, lesson, notebook)
     assert problems == ["00_demo: run in quick profile, expected full: nbkit course build NN"]
 
@@ -356,7 +356,7 @@ def test_a_notebook_of_another_profile_is_noticed(demo):
 def test_what_is_not_written_is_unknown_to_the_builder(clone):
     for numbers in (["01"], ["00", "7"]):
         with pytest.raises(CommandError, match="no written lesson (01|7); expected"):
-            build.build(clone, numbers)
+            commands.build(clone, numbers)
 
 
 def test_a_cell_that_fails_is_shown_and_nothing_is_written(clone):
@@ -364,7 +364,7 @@ def test_a_cell_that_fails_is_shown_and_nothing_is_written(clone):
     clone.source(lesson).write_text(SOURCE.replace('print("kept")', "1 / 0"))
     before = clone.notebook(lesson).read_bytes()
     with pytest.raises(CommandError, match="00_demo: not written, a cell failed.\n(?s:.*)1 / 0"):
-        in_full(build.build, clone, ["00"])
+        in_full(commands.build, clone, ["00"])
     assert clone.notebook(lesson).read_bytes() == before
 
 
@@ -373,29 +373,29 @@ def test_a_notebook_with_a_problem_is_not_written(clone):
     clone.source(lesson).write_text(SOURCE.replace("check(margin)", "1"))
     before = clone.notebook(lesson).read_bytes()
     with pytest.raises(CommandError, match="not written:\n00_demo: .* 'not attempted'"):
-        in_full(build.build, clone, [])
+        in_full(commands.build, clone, [])
     assert clone.notebook(lesson).read_bytes() == before
 
 
 def test_a_cell_that_is_too_long_is_refused_before_anything_runs(clone, monkeypatch):
     monkeypatch.delenv("NBKIT_PROFILE")
     clone.source(clone.lessons[0]).write_text(SOURCE.replace('print("kept")', "x = 1\n" * 26))
-    monkeypatch.setattr(build, "run", lambda *args: pytest.fail("it was run"))
+    monkeypatch.setattr(commands, "run", lambda *args: pytest.fail("it was run"))
     with pytest.raises(CommandError, match="not written:\n00_demo: .* lines, at most 25"):
-        build.build(clone, [])
+        commands.build(clone, [])
 
 
 def test_new_code_is_not_built_as_text(clone):
     clone.source(clone.lessons[0]).write_text(SOURCE.replace('print("kept")', "print(1)"))
     with pytest.raises(CommandError, match="00_demo: code cells have changed"):
-        build.build(clone, [], text_only=True)
+        commands.build(clone, [], text_only=True)
 
 
 # --- the commands -----------------------------------------------------------------------------
 
 
 def test_the_commands_build_and_check_this_clone(clone, monkeypatch, capsys):
-    monkeypatch.setattr(build, "CLONE", clone.root)
+    monkeypatch.setattr(commands, "CLONE", clone.root)
     assert main(["course", "check"]) == 0 and "are in step" in capsys.readouterr().out
     clone.landing.unlink()
     clone.readme.write_text(clone.readme.read_text().replace("Builds a", "Other"))
@@ -409,14 +409,14 @@ def test_the_commands_build_and_check_this_clone(clone, monkeypatch, capsys):
 
 
 def test_outside_a_clone_and_without_the_extra_it_says_what_to_do(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(build, "CLONE", tmp_path)
+    monkeypatch.setattr(commands, "CLONE", tmp_path)
     assert main(["course", "check"]) == 1
     said = capsys.readouterr().err
     assert "in a clone of nbkit's repository" in said and said.count("\n") == 1
     monkeypatch.setitem(sys.modules, "jupytext", None)
-    for name in ("nbkit.course.building.build", "nbkit.course.building.assembling"):
+    for name in ("nbkit.course.building.commands", "nbkit.course.building.assembling"):
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(nbkit.course.building, "build")
+    monkeypatch.delattr(nbkit.course.building, "commands")
     assert main(["course", "build"]) == 1
     said = capsys.readouterr().err
     assert "building needs jupytext" in said and 'pip install -e ".[test]"' in said

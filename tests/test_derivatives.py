@@ -141,7 +141,7 @@ def test_a_step_by_hand_moves_the_log_probs_by_so_many_nats():
     policy, pairs = tiny.policy("qwen2"), tiny.token_pairs(*LENGTHS)
     direction = random_direction(policy)
     found = along.derivatives(policy, pairs, direction, method="central", step=0.02)
-    probe = loop.some(pairs, 6)
+    probe = loop.of_all_lengths(pairs, 6)
     pace = found.sides[probe].square().mean().sqrt()
     with differences.shifted(choose(policy), direction, 0.02 / pace.item()):
         moved = differences.logp_sums(policy, pairs)

@@ -41,8 +41,8 @@ def names_on_pages() -> list[str]:
 def page_problems(public: list[str], on_pages: list[str]) -> list[str]:
     """Public names that are on no page, and names that are on two."""
     missing = [
-        f"{name} is public and on no page: write `.. autofunction:: {name}` (or autoclass, or data) "
-        "where it belongs in docs/api/, or take it out of __all__"
+        f"{name} is public and on no page: write `.. autofunction:: {name}` (or autoclass, or "
+        "data) where it belongs in docs/api/, or take it out of __all__"
         for name in public
         if name not in on_pages
     ]

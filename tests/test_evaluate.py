@@ -161,6 +161,17 @@ def test_preference_accuracy_refuses_before_it_scores(policy):
         nb.preference_accuracy(policy, policy, None)
 
 
+def test_preference_accuracy_refuses_a_stale_table_before_it_scores(policy, monkeypatch):
+    pairs = world.pairs(4, seed=2, part="validation")
+    table = nb.response_logprobs(policy, pairs, progress=False)
+    turned = nb.flip_labels(pairs, pairs["id"])
+    monkeypatch.setattr(policy.model, "forward", lambda *a, **k: pytest.fail("scored"))
+    with pytest.raises(ValueError, match="holds other texts under the ids of 4 pairs"):
+        nb.preference_accuracy(policy, table, turned)
+    with pytest.raises(ValueError, match="table 'reference' lacks 1 of 4 pairs"):
+        nb.preference_accuracy(policy, table.iloc[1:], pairs)
+
+
 def test_preference_accuracy_says_once_what_is_left_out_and_keeps_it(policy):
     rows = world.pairs(5, seed=0).to_list()
     rows[0]["chosen"] = "cat " * 400

@@ -56,9 +56,9 @@ def sections_of(doc: str) -> dict[str, list[str]]:
 
 
 def described(lines: list[str]) -> set[str]:
-    """The names that have a line of their own, `name: what it is`, `*` and `**` included."""
-    entries = (re.match(r" {4}(\*{0,2}\w+)( \(.+?\))?: \S", line) for line in lines)
-    return {entry[1] for entry in entries if entry}
+    """The names before a colon: `name: what it is`, `low, high: ends`, `**lora: more`."""
+    entries = (re.match(r" {4}((\*{0,2}\w+(, )?)+): \S", line) for line in lines)
+    return {name for entry in entries if entry for name in entry[1].split(", ")}
 
 
 def arguments_of(thing) -> set[str]:
@@ -84,7 +84,7 @@ def docstring_problems(thing) -> list[str]:
     fields = described(sections.get("Attributes", []))
     problems += [
         f"`{name}` is not described: write `{name}: what it is, its unit or shape` under `Args:`"
-        " (or, of a class, under `Attributes:`), on a line of its own."
+        " (or, of a class, under `Attributes:`)."
         for name in sorted(arguments - given - fields)
     ]
     problems += [
@@ -158,8 +158,7 @@ FINE = """The share of pairs that is kept, 0 to 1.
 FINE_CLASS = """What is kept.
 
     Attributes:
-        pairs: a list.
-        keep: ids.
+        pairs, keep: lists.
         share: of the pairs, 0 to 1.
 
     Example:
@@ -205,7 +204,7 @@ def test_a_docstring_that_lacks_something_is_found(monkeypatch, right, wrong, pr
     [
         (FINE_CLASS, "", "has no docstring"),
         (FINE_CLASS, "Kept(pairs: list, keep: list)", "has no docstring"),
-        ("        keep: ids.", "", "`keep` is not described"),
+        ("pairs, keep:", "pairs:", "`keep` is not described"),
         ("share:", "size:", "`size` is described, and there is no such"),
     ],
 )

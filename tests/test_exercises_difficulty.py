@@ -12,7 +12,8 @@ from scipy import special, stats
 
 from nbkit import estimates, scores
 from nbkit.course.exercises import crossfit, difficulty, selective
-from nbkit.train.planning import updates
+from nbkit.experiments.crossfit import folds
+from nbkit.train.settings import updates
 
 # Right solutions, written differently ------------------------------------------------------------
 
@@ -444,8 +445,9 @@ def test_the_right_solutions_are_nbkits(seed):
     assert selective.parabola_peak(shares, win_rates) == pytest.approx(peak.value)
     for full, kept, batch_size, epochs in selective.EQUAL_UPDATES.draw(np.random.default_rng(seed)):
         passes = selective.equal_updates(full, kept, batch_size, epochs)
-        assert passes * updates(kept, batch_size=batch_size) == pytest.approx(
-            updates(full, batch_size=batch_size, epochs=epochs)
+        settings = dict(batch_size=batch_size, epochs=epochs, max_steps=-1, trl_options={})
+        assert passes * updates(kept, dict(settings, epochs=1)) == pytest.approx(
+            updates(full, settings)
         )
 
 
@@ -459,8 +461,8 @@ def test_halves_that_keep_groups_together_leak_nothing():
         }
     )
     facts = pd.Series(groups, pairs["id"][:])
-    assert crossfit.leak(scores.folds(pairs, groups="fact"), facts) == 0
-    assert crossfit.leak(scores.folds(pairs, groups="prompt"), facts) > 0.5
+    assert crossfit.leak(folds(pairs, groups="fact"), facts) == 0
+    assert crossfit.leak(folds(pairs, groups="prompt"), facts) > 0.5
 
 
 def test_the_right_solutions_on_numbers_by_hand():

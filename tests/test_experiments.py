@@ -1,6 +1,7 @@
 """compare and gain: every number from the public calls by hand, controls, budgets, resumption."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def selections(pairs):
 def results(policy, pairs, selections, prompts, held_out):
     return nb.compare(
         policy, pairs, selections, prompts, world.reward, seeds=[0, 3], in_order=["turned"],
-        held_out=held_out, measures={"correct": correct}, sampling=HOW, progress=False, **TRAIN,
+        held_out=held_out, measures={"correct": correct}, **HOW, progress=False, **TRAIN,
     )  # fmt: skip
 
 
@@ -145,7 +146,7 @@ def test_edited_pairs_are_a_selection(policy, pairs, prompts):
     turned = Dataset.from_pandas(frame)
     result = nb.compare(
         policy, pairs, {"turned labels": turned}, prompts, world.reward, seeds=1, held_out=pairs,
-        budgets=["examples"], sampling=HOW, progress=False, **TRAIN,
+        budgets=["examples"], **HOW, progress=False, **TRAIN,
     )  # fmt: skip
     assert result.selection.tolist() == ["before", "full", "turned labels"]  # control: full
     full, edited = (row(result, name, 0) for name in ("full", "turned labels"))
@@ -163,7 +164,7 @@ def test_edited_pairs_are_a_selection(policy, pairs, prompts):
 
 def test_another_reference_and_other_objectives(policy, pairs, prompts):
     other = nb.load_policy("world/medium", device="cpu")
-    how = dict(seeds=1, held_out=pairs, sampling=HOW, progress=False, budgets=["examples"], **TRAIN)
+    how = dict(seeds=1, held_out=pairs, **HOW, progress=False, budgets=["examples"], **TRAIN)
     given = nb.compare(policy, pairs, {}, prompts, world.reward, reference=other, **how)
     run = nb.train_dpo(policy, pairs, reference=other, seed=0, progress=False, **TRAIN)
     expected = nb.preference_accuracy(run.policy, other, pairs).value["accuracy"]
@@ -173,7 +174,7 @@ def test_another_reference_and_other_objectives(policy, pairs, prompts):
 
 
 def test_a_reference_table_serves_all_but_edited_pairs(policy, pairs, prompts, held_out):
-    given = dict(seeds=1, held_out=held_out, sampling=HOW, progress=False, max_steps=2, **TRAIN)
+    given = dict(seeds=1, held_out=held_out, **HOW, progress=False, max_steps=2, **TRAIN)
     tables = [nb.response_logprobs(policy, some, progress=False) for some in (pairs, held_out)]
     by_table, by_policy = (
         nb.compare(policy, pairs, {}, prompts, world.reward, reference=reference, **given)
@@ -188,7 +189,7 @@ def test_a_reference_table_serves_all_but_edited_pairs(policy, pairs, prompts, h
 def test_without_held_out_pairs_and_measures_the_columns_are_not_there(policy, pairs, prompts):
     result = nb.compare(
         policy, pairs, {}, prompts["prompt"][:4], world.reward, seeds=1, max_steps=1,
-        sampling=HOW, progress=False, **TRAIN,
+        **HOW, progress=False, **TRAIN,
     )  # fmt: skip
     assert result.columns[-1] == "length" and len(result) == 4
     assert (result.query("selection == 'full'").updates == 1).all()
@@ -197,7 +198,7 @@ def test_without_held_out_pairs_and_measures_the_columns_are_not_there(policy, p
 def test_pairs_too_long_are_left_out_of_full_and_of_the_controls(policy, pairs, prompts):
     rows = pairs.to_list()
     rows[0]["chosen"] = " ".join(["sure thing ."] * 10)
-    longer, how = Dataset.from_list(rows), dict(seeds=1, sampling=HOW, progress=False, **TRAIN)
+    longer, how = Dataset.from_list(rows), dict(seeds=1, **HOW, progress=False, **TRAIN)
     with pytest.warns(UserWarning, match="1 of 40 pairs are left out: 1 such as .*more than 20"):
         result = nb.compare(
             policy, longer, {"few": pairs["id"][1:9]}, prompts, world.reward, max_length=20, **how
@@ -230,7 +231,10 @@ def test_pairs_too_long_are_left_out_of_full_and_of_the_controls(policy, pairs, 
         (dict(judge="world"), "judge: expected a function of .prompt, response., got 'world'"),
         (dict(measures=[len]), "measures: expected a dict, name -> function, got list"),
         (dict(measures={"words": 3}), "words: expected a function of .prompt, response., got 3"),
-        (dict(sampling=dict(top_k=3)), "sampling: top_k is none of temperature, top_p, max_new"),
+        (dict(top_k=3), "compare has no argument 'top_k'. Did you mean top_p?"),
+        (dict(worker=2), "compare has no argument 'worker'. Did you mean workers?"),
+        (dict(learning_rates=1), "no argument 'learning_rates'. Did you mean learning_rate. Furt"),
+        (dict(temperature=-1), "temperature=-1; expected a number, 0 or more"),
         (dict(workers=0), "workers=0; expected a whole number"),
         (dict(beta=-1), "beta=-1; expected a number above 0"),
         (dict(budgets=["epochs"]), "budgets=.'epochs'.; expected some of examples, updates"),
@@ -242,12 +246,12 @@ def test_pairs_too_long_are_left_out_of_full_and_of_the_controls(policy, pairs, 
         (dict(loss="dpop"), "loss='dpop'; expected one of"),
         (dict(copy_model=False), "copy_model: set by the comparison itself"),
         (dict(order="given", seed=9), "order, seed: set by the comparison itself"),
-        (dict(per_device_train_batch_size=4), "per_device_train_batch_size: use train_dpo's"),
+        (dict(trl_options=dict(per_device_train_batch_size=4)), "batch_size: use train_dpo's"),
     ],
 )
 def test_bad_arguments_are_named(policy, pairs, selections, prompts, change, message):
     given = dict(selections={"few": selections["few"]}, prompts=prompts["prompt"][:2],
-                 judge=world.reward, seeds=1, sampling=HOW, progress=False, max_steps=1,
+                 judge=world.reward, seeds=1, **HOW, progress=False, max_steps=1,
                  **TRAIN)  # fmt: skip
     with pytest.raises((TypeError, ValueError), match=message):
         nb.compare(policy, pairs, **{**given, **change})
@@ -262,7 +266,7 @@ def test_pairs_come_through_the_door(policy, pairs, selections, prompts, results
     """Whole numbers as ids are made text; a frame of pairs, one name of an order, one prompt."""
     frame = pairs.to_pandas().assign(id=range(40))
     few = [str(number) for number in range(9)]
-    how = dict(seeds=[3], budgets="examples", sampling=HOW, progress=False, **TRAIN)
+    how = dict(seeds=[3], budgets="examples", **HOW, progress=False, **TRAIN)
     got = nb.compare(policy, frame, {"few": few}, prompts, world.reward, in_order="few", **how)
     want = nb.compare(
         policy, pairs, {"few": selections["few"]}, prompts, world.reward, in_order=["few"], **how
@@ -276,7 +280,7 @@ def test_pairs_come_through_the_door(policy, pairs, selections, prompts, results
 
 def test_nothing_is_scored_or_trained_before_a_refusal(policy, pairs, prompts, monkeypatch):
     """Whatever is refused is refused before any pair is scored."""
-    import nbkit.experiments as module
+    from nbkit.experiments import comparison as module
 
     for costly in ("reference_table", "sample", "train_dpo"):
         monkeypatch.setattr(module, costly, lambda *args, **kwargs: pytest.fail("begun"))
@@ -308,16 +312,16 @@ def test_the_limit_holds_for_held_out_and_edited_pairs_too(
     turned = nb.flip_labels(pairs, pairs["id"])
     result = nb.compare(
         policy, pairs, {"turned": turned}, prompts, world.reward, held_out=held_out, seeds=1,
-        max_length=limit, max_steps=1, budgets=["examples"], sampling=HOW, progress=False, **TRAIN,
+        max_length=limit, max_steps=1, budgets=["examples"], **HOW, progress=False, **TRAIN,
     )  # fmt: skip
     assert row(result, "turned", 0).pairs == row(result, "full", 0).pairs == fits < 40
     table = nb.response_logprobs(policy, pairs, progress=False)
-    import nbkit.experiments as module
+    from nbkit.experiments import comparison as module
 
     monkeypatch.setattr(module, "train_dpo", lambda *args, **kwargs: pytest.fail("begun"))
     with pytest.raises(ValueError, match="'reference' lacks 30 of 30 pairs"):
         nb.compare(policy, pairs, {}, prompts, world.reward, held_out=held_out, reference=table,
-                   seeds=1, max_steps=1, sampling=HOW, progress=False, **TRAIN)  # fmt: skip
+                   seeds=1, max_steps=1, **HOW, progress=False, **TRAIN)  # fmt: skip
 
 
 # --- interruption -------------------------------------------------------------------------------
@@ -326,7 +330,7 @@ def test_the_limit_holds_for_held_out_and_edited_pairs_too(
 def test_an_interrupted_comparison_trains_only_what_is_missing(
     policy, pairs, selections, prompts, tmp_path, monkeypatch
 ):
-    import nbkit.experiments as module
+    from nbkit.experiments import comparison as module
 
     trained, allowed = [], [4]
     real = module.train_dpo
@@ -337,7 +341,7 @@ def test_an_interrupted_comparison_trains_only_what_is_missing(
         trained.append(kwargs["max_steps"])
         return real(*args, **kwargs)
 
-    given = dict(seeds=1, sampling=HOW, progress=False, **TRAIN)
+    given = dict(seeds=1, **HOW, progress=False, **TRAIN)
     where = policy, pairs, {"few": selections["few"]}, prompts
     monkeypatch.setattr(module, "train_dpo", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -351,22 +355,34 @@ def test_an_interrupted_comparison_trains_only_what_is_missing(
     judged = nb.compare(*where, lambda p, r: -world.reward(p, r), cache=tmp_path, **given)
     assert judged.reward.tolist() == (-again.reward).tolist()  # another judge, nothing trained
     assert len(trained) == 5
+    monkeypatch.setattr(module, "reference_table", None)  # of what is kept nothing is scored
+    nb.compare(*where, world.reward, cache=tmp_path, **given)
     monkeypatch.undo()
     pd.testing.assert_frame_equal(again, nb.compare(*where, world.reward, **given))
 
 
+def test_that_the_trainings_taught_nothing_is_said_once(policy, pairs, prompts, recwarn):
+    how = dict(TRAIN, learning_rate=1e-9, seeds=2, progress=False, max_new_tokens=2)
+    nb.compare(policy, pairs, {}, prompts["prompt"][:2], world.reward, **how)
+    shown = warnings.showwarning
+    assert len([one for one in recwarn if "taught nothing" in str(one.message)]) == 1
+    nb.compare(policy, pairs, {}, prompts["prompt"][:2], world.reward, **how)  # of each call
+    assert len([one for one in recwarn if "taught nothing" in str(one.message)]) == 2
+    assert warnings.showwarning is shown
+
+
 @pytest.mark.parametrize(
-    "what", ["learning_rate", "sampling", "prompts", "held_out", "in_order", "reference"]
+    "what", ["learning_rate", "temperature", "prompts", "held_out", "in_order", "reference"]
 )
 def test_what_changes_a_run_changes_what_is_kept(
     policy, pairs, selections, prompts, held_out, tmp_path, what
 ):
     given = dict(pairs=pairs, selections={"few": selections["few"][::-1]}, seeds=1,
-                 prompts=prompts["prompt"][:8], judge=world.reward, sampling=HOW, held_out=held_out,
+                 prompts=prompts["prompt"][:8], judge=world.reward, **HOW, held_out=held_out,
                  budgets=["updates"], progress=False, **TRAIN)  # fmt: skip
     nb.compare(policy, cache=tmp_path, **given)
     kept = len(list(tmp_path.glob("*.parquet")))
-    changes = dict(learning_rate=3e-3, sampling=dict(HOW, temperature=0.3), in_order=["few"],
+    changes = dict(learning_rate=3e-3, temperature=0.3, in_order=["few"],
                    prompts=prompts["prompt"][8:16], held_out=held_out.select(range(9)),
                    reference=nb.load_policy("world/medium", device="cpu"))  # fmt: skip
     given[what] = changes[what]
@@ -379,7 +395,7 @@ def test_workers_give_the_same_rows(policy, pairs, selections, prompts, held_out
     """Two processes; the judge may be a function of this file, since it runs here."""
     parallel = nb.compare(
         policy, pairs, selections, prompts, world.reward, seeds=[0, 3], in_order=["turned"],
-        held_out=held_out, measures={"correct": correct}, sampling=HOW, progress=False, workers=2,
+        held_out=held_out, measures={"correct": correct}, **HOW, progress=False, workers=2,
         **TRAIN,
     )  # fmt: skip
     pd.testing.assert_frame_equal(parallel, results, atol=1e-6)

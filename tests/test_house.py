@@ -6,12 +6,15 @@ the thing it forbids.
 
 import ast
 import graphlib
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -26,7 +29,9 @@ LESSONS = PACKAGE / "course" / "lessons"
 # way round.
 ROOMS = [
     "world",
+    "warning.py",
     "left_out.py",
+    "pair_ids.py",
     "pairs",
     "models",
     "inputs.py",
@@ -44,8 +49,10 @@ ROOMS = [
     "evaluate.py",
     "experiments/arguments.py",
     "experiments/jobs.py",
+    "experiments/kept.py",
     "experiments/crossfit.py",
     "experiments/gains.py",
+    "experiments/trials.py",
     "experiments/comparison.py",
     "experiments/selfplay",
     "experiments",
@@ -162,6 +169,16 @@ def declaration_problems(imports: set[str], declared: set[str], optional: set[st
     ]
 
 
+def name_problems(package: ModuleType) -> list[str]:
+    """Public names of a package that are something else than the submodule of that name: whichever
+    is imported last hides the other."""
+    return [
+        f"{package.__name__}.{name} is both a module and a {type(found).__name__}"
+        for _, name, _ in pkgutil.iter_modules(package.__path__)
+        if name in package.__all__ and not isinstance(found := getattr(package, name), ModuleType)
+    ]
+
+
 def safety_problems(text: str) -> list[str]:
     """Pickle in any dress, and remote code switched on."""
     found = []
@@ -254,6 +271,14 @@ def test_what_is_imported_is_declared_and_nothing_else():
     assert not problems, "\n".join(problems)
 
 
+def test_no_name_is_both_a_module_and_something_else():
+    folders = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+    names = [".".join(("nbkit", *folder.relative_to(PACKAGE).parts)) for folder in folders]
+    packages = [p for p in map(importlib.import_module, names) if hasattr(p, "__all__")]
+    assert {"nbkit", "nbkit.plots", "nbkit.scores"} <= {package.__name__ for package in packages}
+    assert not (found := sum(map(name_problems, packages), [])), found
+
+
 def test_no_pickle_and_no_remote_code():
     problems = report({p: safety_problems(p.read_text("utf-8")) for p in modules()})
     assert not problems, problems
@@ -266,7 +291,13 @@ def test_no_machine_path_and_no_registry_host_in_the_repository():
 
 def test_the_reader_of_the_repository_sees_it():
     seen = {path.relative_to(ROOT).as_posix() for path in repository_files()}
-    assert {"README.md", ".ci/run", ".github/workflows/ci.yml", "nbkit/__init__.py", "nbkit/course/lessons/course.toml"} <= seen
+    assert {
+        "README.md",
+        ".ci/run",
+        ".github/workflows/ci.yml",
+        "nbkit/__init__.py",
+        "nbkit/course/lessons/course.toml",
+    } <= seen
     assert not any(".safetensors" in name for name in seen)
 
 
@@ -365,7 +396,7 @@ def test_import_nbkit_does_not_import_trl():
         ),
         ("course/tour.py", "import ipywidgets", "only widgets/ may"),
         ("evaluate.py", "import matplotlib.pyplot as plt", "only plots/ may"),
-        ("widgets/sliders.py", "from nbkit.course import tour", "course/tour.py, which lies above"),
+        ("widgets/share.py", "from nbkit.course import tour", "course/tour.py, which lies above"),
         ("novelty.py", "", "novelty.py is in no room"),
     ],
 )
@@ -390,6 +421,15 @@ def test_allowed_imports_are_not(file, text):
 def test_circles_are_found():
     assert circles({"a.py": ["b.py"], "b.py": ["c.py"], "c.py": ["a.py"]})
     assert not circles({"a.py": ["b.py", "c.py"], "b.py": ["c.py"], "c.py": []})
+
+
+def test_a_name_that_hides_a_module_is_found():
+    from nbkit import plots
+
+    twin = ModuleType("twin")
+    twin.__path__, twin.__all__ = plots.__path__, ["kept", "bands"]
+    twin.kept, twin.bands = lambda: None, importlib.import_module("nbkit.plots.bands")
+    assert name_problems(twin) == ["twin.kept is both a module and a function"]
 
 
 def test_undeclared_and_unused_distributions_are_found():

@@ -56,6 +56,12 @@ def pairs():
     return nb.world.pairs(12, seed=5)
 
 
+@pytest.fixture(scope="module")
+def losses():
+    """Of four models that were trained here."""
+    return work.cross_fit(None)
+
+
 def in_two(function, jobs, **options):
     return dict(run_jobs(function, jobs, 2, progress=False, **options))
 
@@ -132,16 +138,6 @@ def test_training_in_a_worker_is_the_same_and_touches_its_own_copy_only(policies
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight  # tied
 
 
-def test_workers_share_the_threads_and_show_no_bars_of_libraries():
-    before = torch.get_num_threads()
-    torch.set_num_threads(6)
-    try:
-        assert in_two(work.threads, [()]) == {0: 3}
-    finally:
-        torch.set_num_threads(before)
-    assert in_two(work.bars, [()]) == {0: (False, False)}
-
-
 def test_one_bar_over_the_jobs(monkeypatch):
     made = []
 
@@ -168,6 +164,16 @@ def test_a_warning_reaches_the_caller_each_text_once(tmp_path):
         done = in_two(keep_table, tables)
     assert [done[n].x.tolist() for n in range(4)] == [[n] for n in range(4)]
     assert [str(w.message)[:22] for w in heard] == ["Results cannot be kept"]
+
+
+def test_workers_share_the_threads_and_show_no_bars_of_libraries():
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        assert in_two(work.threads, [()]) == {0: 3}
+        assert in_two(work.bars, [()]) == {0: (False, False)}
+    finally:
+        torch.set_num_threads(before)
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -418,7 +424,9 @@ def test_interrupts_as_jupyter_sends_them(script, tmp_path):
 
 
 @posix
-def test_workers_end_with_a_killed_parent_and_no_digit_of_what_goes_on_changes(script, tmp_path):
+def test_workers_end_with_a_killed_parent_and_no_digit_of_what_goes_on_changes(
+    script, tmp_path, losses
+):
     process = script(CROSS_FIT)
     while not list(tmp_path.glob("*.parquet")):
         assert process.poll() is None, process.communicate()
@@ -428,8 +436,7 @@ def test_workers_end_with_a_killed_parent_and_no_digit_of_what_goes_on_changes(s
     wait_until_gone(*started)
     kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.parquet")}
     assert 0 < len(kept) < 4
-    resumed = work.cross_fit(tmp_path, workers=2)
-    assert resumed.equals(work.cross_fit(None))
+    assert work.cross_fit(tmp_path, workers=2).equals(losses)
     assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
 
 
@@ -455,14 +462,15 @@ def test_a_backend_that_hands_over_at_the_end_will_do():
         assert in_two(work.double, [(n,) for n in range(3)]) == {0: 0, 1: 2, 2: 4}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Port 8787 is already in use", "ignore:Sending large graph")
-def test_dask_gives_the_same_digits(policies):
+def test_dask_gives_the_same_digits(policies, losses):
     distributed = pytest.importorskip("distributed")
     options = dict(n_workers=2, threads_per_worker=1, dashboard_address=None,
                    preload=["nbkit.train.trainers"])  # fmt: skip
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
         with joblib.parallel_config(backend="dask"):
-            assert work.cross_fit(None, workers=2).equals(work.cross_fit(None))
+            assert work.cross_fit(None, workers=2).equals(losses)
             before = copy.deepcopy(policies[0].model.state_dict())
             calls = {n: partial(work.train_in_place, policies[:1], pairs()) for n in range(3)}
             runs = nb.at_once(calls, 2, progress=False)

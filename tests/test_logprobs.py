@@ -13,7 +13,7 @@ import torch
 from trl import DPOTrainer
 
 import nbkit as nb
-from nbkit.logprobs import engine, head, packing
+from nbkit.logprobs import attending, engine, head, packing
 from nbkit.logprobs.head import target_logps, why_not_plain
 from nbkit.logprobs.rows import LOGPS
 from nbkit.logprobs.table import COLUMNS, logprob_table, response_logprobs, token_logprobs
@@ -321,7 +321,7 @@ def varlen_by_definition(query, key, value, layout, scale):
 def test_the_varlen_layout_gives_the_same_attention():
     shapes = [(9, 4, 7), (2, 11, 5), (2, 5, 14), (1, 6, 1), (7, 7, 7), (0, 5, 9), (0, 9, 2)]
     row = packing.pack_row(tiny.token_pairs(*shapes), list(range(len(shapes))))
-    layout, length = packing.varlen_layout(row), row.input_ids.shape[1]
+    layout, length = attending.varlen_layout(row), row.input_ids.shape[1]
     assert layout.query_ends[-1] == length and layout.key_ends[-1] == len(layout.keys)
     assert layout.query_ends.dtype == layout.key_ends.dtype == torch.int32
     assert layout.longest_query == layout.query_ends.diff().max() == 14
@@ -330,8 +330,8 @@ def test_the_varlen_layout_gives_the_same_attention():
     query = torch.randn(1, 4, length, 8, dtype=torch.float64)
     key, value = (torch.randn(1, 2, length, 8, dtype=torch.float64) for _ in range(2))
     config = type("Config", (), {"_attn_implementation": "sdpa"})()
-    with packing.packed_attention(type("Model", (), {"config": config}), row):
-        ours, _ = packing.attend_packed(None, query, key, value, None, scaling=0.3)
+    with attending.packed_attention(type("Model", (), {"config": config}), row):
+        ours, _ = attending.attend_packed(None, query, key, value, None, scaling=0.3)
     close(ours, varlen_by_definition(query, key, value, layout, 0.3), nats=1e-12)
 
 
@@ -360,22 +360,22 @@ def test_varlen_attention_repeats_heads_where_torch_does_not(monkeypatch, versio
 
     monkeypatch.setattr(varlen, "varlen_attn", older if version == "torch 2.11" else kernel)
     row = packing.pack_row(tiny.token_pairs((9, 4, 7), (2, 5, 14)), [0, 1])
-    layout, length = packing.varlen_layout(row), row.input_ids.shape[1]
+    layout, length = attending.varlen_layout(row), row.input_ids.shape[1]
     torch.manual_seed(0)
     query = torch.randn(1, 4, length, 8, dtype=torch.float64)
     key, value = (torch.randn(1, 2, length, 8, dtype=torch.float64) for _ in range(2))
-    ours = packing._attend_varlen(layout, query, key, value, 0.3)
+    ours = attending._attend_varlen(layout, query, key, value, 0.3)
     close(ours, varlen_by_definition(query, key, value, layout, 0.3), nats=1e-12)
     assert taken == [(version == "torch 2.12", (-1, 0))]
 
 
 def test_varlen_attention_is_decided_by_capability():
     half, ampere, t4 = torch.bfloat16, (8, 0), (7, 5)
-    assert packing.varlen_serves("cuda", half, ampere)
-    assert packing.varlen_serves("cuda", torch.float16, (9, 0))
-    assert not packing.varlen_serves("cuda", torch.float16, t4)
-    assert not packing.varlen_serves("cuda", torch.float32, ampere)
-    assert not packing.varlen_serves("cpu", half, ampere)
+    assert attending.varlen_serves("cuda", half, ampere)
+    assert attending.varlen_serves("cuda", torch.float16, (9, 0))
+    assert not attending.varlen_serves("cuda", torch.float16, t4)
+    assert not attending.varlen_serves("cuda", torch.float32, ampere)
+    assert not attending.varlen_serves("cpu", half, ampere)
 
 
 # --- the model is left as it was ----------------------------------------------------------------

@@ -46,7 +46,7 @@ def cross_fit(policy, pairs, folder):
 
 
 def compare(policy, pairs, folder):
-    return nb.compare(policy, pairs, {}, world.prompts(4), world.reward, seeds=1, sampling=HOW,
+    return nb.compare(policy, pairs, {}, world.prompts(4), world.reward, seeds=1, **HOW,
                       cache=folder, **TRAIN)  # fmt: skip
 
 
@@ -58,15 +58,15 @@ def influences(policy, pairs, folder):
 
 
 def play(policy, pairs, folder, rounds=1, **options):
-    how = dict(rounds=rounds, rewrite=world.rewrite, k=3, sampling=HOW, **TRAIN) | options
+    how = dict(rounds=rounds, rewrite=world.rewrite, k=3, **HOW, **TRAIN) | options
     asked = world.prompts(6, part="train")
     return list(selfplay.self_play(policy, asked, world.reward, folder, **how))
 
 
 def plays(policy, pairs, folder):
     given = {("a", 0): dict(prompts=world.prompts(6, part="train"), rounds=1)}
-    return selfplay.compare_plays(policy, given, world.prompts(4), world.reward, folder, k=3,
-                                  sampling=HOW, test_sampling=HOW, **TRAIN)  # fmt: skip
+    return selfplay.compare_plays(policy, given, world.prompts(4), world.reward, folder, **HOW,
+                                  common=dict(k=3, **HOW, **TRAIN))  # fmt: skip
 
 
 CALLS = [score, cross_fit, compare, influences, play, plays]
@@ -334,7 +334,7 @@ def test_two_processes_in_one_folder_do_not_hinder_each_other(policy, pairs, tmp
 
 
 def test_a_round_that_waits_to_be_looked_at_holds_nobody_up(policy, pairs, tmp_path):
-    asked, how = world.prompts(6, part="train"), dict(k=3, sampling=HOW, **TRAIN)
+    asked, how = world.prompts(6, part="train"), dict(k=3, **HOW, **TRAIN)
     rounds = selfplay.self_play(policy, asked, world.reward, tmp_path, **how)
     first = next(rounds)  # and a cell is run anew, while somebody still holds the iterator
     again = next(selfplay.self_play(policy, asked, world.reward, tmp_path, **how))
@@ -346,7 +346,7 @@ def test_an_interrupted_self_play_keeps_what_is_done(
     policy, pairs, tmp_path, when, monkeypatch, played
 ):
     """Two answerings and a training a round."""
-    from nbkit.selfplay import loop, steps
+    from nbkit.experiments.selfplay import kept, steps
 
     begun, stop_at = [], [when]
 
@@ -360,7 +360,7 @@ def test_an_interrupted_self_play_keeps_what_is_done(
         return step
 
     monkeypatch.setattr(steps, "sample", interruptible(steps.sample))
-    monkeypatch.setattr(loop, "train_dpo", interruptible(loop.train_dpo))
+    monkeypatch.setattr(kept, "train_dpo", interruptible(kept.train_dpo))
     with pytest.raises(KeyboardInterrupt):
         play(policy, pairs, tmp_path, rounds=2)
     begun.clear()
@@ -376,8 +376,8 @@ def test_self_plays_may_have_any_name(policy, tmp_path):
     names = ["../../x", "/", "x" * 300, "x" * 301, "CON", "a:b*?", "Same", "same", "", "..", "é"]
     given = {(name, 0): dict(prompts=world.prompts(4, part="train"), rounds=1) for name in names}
     folder = tmp_path / "deep" / "plays"
-    rows = selfplay.compare_plays(policy, given, world.prompts(4), world.reward, folder, k=3,
-                                  sampling=HOW, test_sampling=HOW, **TRAIN)  # fmt: skip
+    rows = selfplay.compare_plays(policy, given, world.prompts(4), world.reward, folder, **HOW,
+                                  common=dict(k=3, **HOW, **TRAIN))  # fmt: skip
     assert rows.play.unique().tolist() == names
     made = [path.name for path in folder.iterdir()]
     assert len({name.casefold() for name in made}) == len(names) and max(map(len, made)) <= 90

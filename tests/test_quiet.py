@@ -51,7 +51,7 @@ prompts = held_out["prompt"][:3]
 nb.sample(policy, prompts, max_new_tokens=4, **how)
 nb.win_rate(policy, policy, prompts, judge, max_new_tokens=4)
 nb.compare(policy, pairs, {"some": pairs["id"][:6]}, prompts, judge, seeds=1, budgets=["examples"],
-           sampling=dict(max_new_tokens=4), cache=folder, lora=2, **how)
+           max_new_tokens=4, cache=folder, lora=2, **how)
 for _ in nb.selfplay.self_play(policy, nb.world.prompts(8, seed=0), judge,
                                folder + "/play", k=4, rounds=1, **how):
     pass

@@ -116,7 +116,7 @@ def test_the_easiest_of_200_pairs_by_a_5m_model_and_lora(tokenizer, shared_data)
     assert run.trained_on == keep
 
 
-# --- margins and alignment potential: what chapters 05 and 06 do with the world ----------------
+# --- margins and alignment potential: what lessons 05 and 06 do with the world ----------------
 
 
 def z(values):
@@ -228,7 +228,7 @@ def test_real_pairs_from_warm_up_to_a_training_on_the_kept_ones(real, tokenizer,
     implicit = nb.scores.implicit_margin(logps, ref, beta=0.1)
     moved = (logps - ref)[["chosen_logp", "rejected_logp"]].to_numpy() @ [0.1, -0.1]
     assert implicit.to_numpy() == pytest.approx(moved) and moved.mean() > 0.01
-    learned = nb.train_reward_model(policy, few, max_steps=3, **how).reward_model
+    learned = nb.train_reward_model(policy, few, trl_options=dict(max_steps=3), **how).reward_model
     judged = {
         "columns": nb.scores.explicit_margin(few),
         "reward model": nb.scores.explicit_margin(nb.reward_scores(learned, few, **QUIET)),

@@ -18,6 +18,7 @@ from nbkit.train.reward import _classifier
 
 FAMILIES = ["llama", "qwen2", "gpt2"]
 QUIET = dict(progress=False)
+ONE = dict(trl_options=dict(max_steps=1))
 
 
 def reward_model(family="llama", **options):
@@ -204,7 +205,7 @@ def test_the_first_steps_are_bradley_terrys():
     start = _classifier(policy, seed=5)
     scores = nb.reward_scores(nb.RewardModel(start, policy.tokenizer), pairs, **QUIET)
     margin = torch.tensor(nb.scores.explicit_margin(scores).to_numpy())
-    how = dict(seed=5, batch_size=24, max_steps=1, log_every=1, **QUIET)
+    how = dict(seed=5, batch_size=24, log_every=1, **ONE, **QUIET)
     run = nb.train_reward_model(policy, pairs, **how)
     assert run.history.loss[0] == pytest.approx(-F.logsigmoid(margin).mean().item(), abs=1e-5)
     assert run.history.accuracy[0] == pytest.approx((margin > 0).double().mean().item())
@@ -247,7 +248,7 @@ def test_on_the_worlds_pairs_it_agrees_with_the_truth_on_unseen_facts():
 def test_keep_and_what_is_refused():
     policy, pairs = nb.load_policy("world/small", device="cpu"), world.pairs(8)
     ids = pairs["id"][2:5]
-    assert nb.train_reward_model(policy, pairs, ids, max_steps=1, **QUIET).trained_on == ids
+    assert nb.train_reward_model(policy, pairs, ids, **ONE, **QUIET).trained_on == ids
     with pytest.raises(ValueError, match="1 of the 1 ids to keep are not in the pairs"):
         nb.train_reward_model(policy, pairs, ["x"], **QUIET)
     with pytest.raises(ValueError, match="No pair is left to train on, of 8"):
@@ -259,5 +260,5 @@ def test_keep_and_what_is_refused():
 def test_training_is_quiet(capfd):
     policy, pairs = nb.load_policy("world/small", device="cpu"), world.pairs(8)
     capfd.readouterr()
-    nb.train_reward_model(policy, pairs, max_steps=1, **QUIET)
+    nb.train_reward_model(policy, pairs, **ONE, **QUIET)
     assert capfd.readouterr() == ("", "")

@@ -1,5 +1,6 @@
 """Sampling: what ends an answer, what does not leak into it, and what is refused before."""
 
+import inspect
 import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -170,6 +171,15 @@ def test_fillers_after_the_end_are_no_text(policy):
     assert nb.sample(bare, ["what is it ?", "hello"], **GREEDY)[0] == bare.tokenizer.decode(
         ids[: ids.index(stop)], skip_special_tokens=True
     )
+
+
+def test_everything_that_samples_has_the_same_defaults():
+    play = nb.selfplay
+    plays = [play.self_play, play.compare_plays, play.answer, play.policy_rewriter]
+    for function in (nb.sample, nb.win_rate, nb.compare, *plays):
+        arguments = inspect.signature(function).parameters
+        names = ("temperature", "top_p", "max_new_tokens")
+        assert [arguments[name].default for name in names] == [0.7, 1.0, None], function
 
 
 @pytest.mark.parametrize("temperature", [0, 1])

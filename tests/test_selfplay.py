@@ -13,8 +13,8 @@ from nbkit import world
 from nbkit.experiments import selfplay
 
 TRAIN = dict(beta=0.5, learning_rate=1e-3, batch_size=8)
-SAMPLING = dict(max_new_tokens=8)
-ROUNDS = dict(rounds=2, rewrite=world.rewrite, sampling=SAMPLING, progress=False, seed=3, k=3,
+SAMPLING = dict(temperature=0.8, top_p=0.95, max_new_tokens=8)
+ROUNDS = dict(rounds=2, rewrite=world.rewrite, **SAMPLING, progress=False, seed=3, k=3,
               **TRAIN)  # fmt: skip
 
 
@@ -54,8 +54,7 @@ def test_answers_are_samples_with_their_rewards(policy, prompts):
     table = selfplay.answer(policy, prompts, world.reward, 3, seed=5, progress=False, **SAMPLING)
     assert table.prompt.tolist() == [prompt for prompt in prompts for _ in range(3)]
     expected = nb.sample(
-        policy, table.prompt.tolist(), seed=5, temperature=0.8, top_p=0.95, progress=False,
-        **SAMPLING,
+        policy, table.prompt.tolist(), seed=5, progress=False, **SAMPLING,
     )  # fmt: skip
     assert table.response.tolist() == expected
     assert table.reward.tolist() == [world.reward(*x) for x in zip(table.prompt, expected)]
@@ -174,8 +173,7 @@ def test_the_next_round_asks_more_answers_anew_and_adds_to_the_base(policy, whol
     answers = pd.read_parquet(whole[1] / "round-2" / "answers.parquet")
     asked = answers.groupby("prompt_id", sort=False).first()
     by_first = nb.sample(
-        first.policy, answers.prompt.tolist(), seed=3020, temperature=0.8, top_p=0.95,
-        progress=False, **SAMPLING,
+        first.policy, answers.prompt.tolist(), seed=3020, progress=False, **SAMPLING,
     )  # fmt: skip
     assert answers.response.tolist() == by_first and len(asked) == 24 + len(evolved)
     assert second.policy.name == "world/small, round-2"
@@ -213,12 +211,13 @@ def test_a_base_set_and_another_selection(policy, prompts, tmp_path):
 def test_conversations_lora_and_a_reward_model_as_judge(tmp_path):
     policy = tiny.policy(tokens=tiny.tokenizer(chat_template=tiny.CHAT_TEMPLATE))
     judge = nb.RewardModel(
-        nb.train_reward_model(policy, tiny.text_pairs(), max_steps=1, progress=False)
+        nb.train_reward_model(policy, tiny.text_pairs(), progress=False,
+                              trl_options=dict(max_steps=1))
         .reward_model.model, policy.tokenizer,
     )  # fmt: skip
     prompts = [[dict(role="user", content=text)] for text in tiny.text_pairs()["prompt"][:6]]
     rewrite = selfplay.policy_rewriter(policy, max_new_tokens=12, progress=False)
-    how = dict(rounds=2, sampling=dict(max_new_tokens=6), progress=False, lora=2, batch_size=2,
+    how = dict(rounds=2, max_new_tokens=6, progress=False, lora=2, batch_size=2,
                rewrite=rewrite)  # fmt: skip
     rounds = list(selfplay.self_play(policy, prompts, judge, tmp_path, **how))
     again = list(selfplay.self_play(policy, prompts, judge, tmp_path, **how))
@@ -244,6 +243,8 @@ def test_conversations_lora_and_a_reward_model_as_judge(tmp_path):
         (dict(prompts=7), TypeError, "Expected prompts .*got an int"),
         (dict(prompts=[]), ValueError, "no prompts"),
         (dict(copy_model=False), ValueError, "copy_model: set by the self-play itself"),
+        (dict(round=3), TypeError, "self_play has no argument 'round'. Did you mean rounds?"),
+        (dict(rewrite="it"), TypeError, "rewrite: expected a function, got 'it'"),
         (dict(select=lambda pairs: []), ValueError, "No pair was selected, and there is no base"),
         (
             dict(
@@ -292,8 +293,9 @@ def test_prompts_may_bring_ids_of_any_kind(policy, tmp_path):
 KILLED = """
 import os, signal, sys
 import nbkit as nb
-from nbkit import cache, selfplay, world
-from nbkit.selfplay import loop
+from nbkit import selfplay, world
+from nbkit.cache import files
+from nbkit.experiments.selfplay import kept
 
 folder, where = sys.argv[1], int(sys.argv[2])
 made = 0
@@ -305,12 +307,13 @@ def die_in_time(before):
             os.kill(os.getpid(), signal.SIGKILL)
         return before(*args, **kwargs)
     return wrapped
-for module, step in ((cache, "write_whole"), (loop, "train_dpo")):
+for module, step in ((files, "write_whole"), (kept, "train_dpo")):
     setattr(module, step, die_in_time(getattr(module, step)))
 policy = nb.load_policy("world/small", device="cpu")
 prompts = world.prompts(24, part="train")["prompt"][:]
 for _ in selfplay.self_play(policy, prompts, world.reward, folder, rounds=2, seed=3, k=3,
-                            rewrite=world.rewrite, sampling=dict(max_new_tokens=8), progress=False,
+                            rewrite=world.rewrite, temperature=0.8, top_p=0.95,
+                            max_new_tokens=8, progress=False,
                             beta=0.5, learning_rate=1e-3, batch_size=8):
     pass
 """
@@ -328,7 +331,7 @@ def test_a_killed_self_play_goes_on_with_nothing_lost_or_repeated(
     finished = {path for path in tmp_path.rglob("*.parquet")}
     written = {path: path.stat().st_mtime_ns for path in finished}
     asked = []
-    from nbkit.selfplay import steps
+    from nbkit.experiments.selfplay import steps
 
     real = steps.sample
     monkeypatch.setattr(steps, "sample", lambda *a, **k: asked.append(len(a[1])) or real(*a, **k))

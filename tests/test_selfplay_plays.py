@@ -10,7 +10,7 @@ import nbkit as nb
 from nbkit import world
 from nbkit.experiments import selfplay
 
-COMMON = dict(rewrite=world.rewrite, k=3, sampling=dict(max_new_tokens=8), beta=0.5,
+COMMON = dict(rewrite=world.rewrite, k=3, temperature=0.8, top_p=0.95, max_new_tokens=8, beta=0.5,
               learning_rate=1e-3, batch_size=8)  # fmt: skip
 ASKED = world.prompts(12, part="train")["prompt"][:]
 TEST = world.prompts(8)["prompt"][:] * 2
@@ -30,9 +30,9 @@ def policy():
 
 
 def compare(policy, folder, plays=PLAYS, **options):
-    how = dict(measures={"words": lambda prompt, said: len(said.split())}, test_sampling=HOW,
-               progress=False) | options  # fmt: skip
-    return selfplay.compare_plays(policy, plays, TEST, world.reward, folder, **how, **COMMON)
+    how = dict(measures={"words": lambda prompt, said: len(said.split())}, common=COMMON,
+               progress=False) | HOW | options  # fmt: skip
+    return selfplay.compare_plays(policy, plays, TEST, world.reward, folder, **how)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_a_play_is_judged_by_its_own_judge_and_by_the_one_that_counts(policy, ta
 
 
 def test_the_same_call_plays_nothing_again(policy, table, monkeypatch):
-    from nbkit.selfplay import loop, plays, steps
+    from nbkit.experiments.selfplay import kept, plays, steps
 
     @wraps(nb.sample)
     def only_before(who, *given, **options):
@@ -99,14 +99,14 @@ def test_the_same_call_plays_nothing_again(policy, table, monkeypatch):
 
     monkeypatch.setattr(plays, "sample", only_before)
     monkeypatch.setattr(steps, "sample", lambda *a, **k: pytest.fail("asked again"))
-    monkeypatch.setattr(loop, "train_dpo", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(kept, "train_dpo", lambda *a, **k: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(compare(policy, table[1]), table[0])
 
 
 def test_another_test_of_the_same_plays_is_another(policy, table):
     """Answers to other prompts, or sampled otherwise, are not those that were kept."""
     rows = compare(policy, table[1], {("truth", 3): PLAYS["truth", 3]},
-                   test_sampling=dict(HOW, temperature=0.0))  # fmt: skip
+                   temperature=0.0)  # fmt: skip
     assert (rows.distinct == 0.5).all() and rows.pairs.tolist() == table[0].pairs[:3].tolist()
 
 
@@ -143,6 +143,7 @@ def test_workers_play_with_functions_of_a_cell(policy, tmp_path):
         ({"mine": dict(prompts=ASKED)}, "plays: expected keys .name, seed., got 'mine'"),
         ({("mine", "a"): dict(prompts=ASKED)}, "plays: expected keys .name, seed., got"),
         ({("mine", 0): ASKED}, "Self-play .'mine', 0.: expected a dict of arguments"),
+        ({("mine", 0): dict(prompt=ASKED)}, "has no argument 'prompt'. Did you mean prompts?"),
     ],
 )
 def test_plays_are_named_with_their_seeds(policy, tmp_path, plays, message):

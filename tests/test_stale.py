@@ -168,7 +168,7 @@ def cross_fit(policy, pairs, folder, **options):
 
 
 def compare(policy, pairs, folder, **options):
-    return nb.compare(policy, pairs, {}, world.prompts(4), world.reward, seeds=1, sampling=HOW,
+    return nb.compare(policy, pairs, {}, world.prompts(4), world.reward, seeds=1, **HOW,
                       held_out=pairs, cache=folder, **TRAIN | options)  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def test_numbers_of_another_engine_are_not_mixed_in(policy, pairs, tmp_path, mon
 
 def test_a_self_play_of_another_version_or_default_is_refused(policy, tmp_path, monkeypatch):
     asked = world.prompts(6, part="train")
-    how = dict(rounds=1, k=3, sampling=HOW, **TRAIN)
+    how = dict(rounds=1, k=3, **HOW, **TRAIN)
     play = partial(selfplay.self_play, policy, asked, folder=tmp_path, **how)
     list(play(judge=world.reward))
     assert len(list(play(judge=world.reward))) == 1

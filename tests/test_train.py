@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import random
 import signal
 import subprocess
@@ -18,8 +19,16 @@ from trl import DPOTrainer
 import nbkit as nb
 from nbkit import world
 from nbkit.experiments.arguments import seed_list
+from nbkit.left_out import LeftOut
 from nbkit.train.callbacks import LogLastStep
-from nbkit.train.planning import pairs_that_fit, updates
+from nbkit.train.dpo import settings_in_effect
+from nbkit.train.fitting import pairs_that_fit
+from nbkit.train.settings import Training, updates
+
+
+def trl(**options):
+    return dict(trl_options=options)
+
 
 STEPS = dict(beta=0.5, learning_rate=1e-3, batch_size=4, log_every=1, progress=False, epochs=1)
 
@@ -122,14 +131,15 @@ def test_another_order_gives_other_steps(policy, pairs):
         dict(),
         dict(batch_size=5),
         dict(epochs=1.5),
-        dict(batch_size=5, gradient_accumulation_steps=2, epochs=2),
+        dict(batch_size=5, trl_options=dict(gradient_accumulation_steps=2), epochs=2),
         dict(max_steps=3),
     ],
 )
 def test_the_number_of_updates_is_known_before(policy, pairs, how):
     settings = {**STEPS, **how}
     run = nb.train_dpo(policy, pairs, **settings)
-    assert updates(len(pairs), **settings) == run.history.step.max()
+    expected = updates(len(pairs), settings_in_effect(policy, settings))
+    assert expected == run.history.step.max() == updates(len(pairs), run.settings)
 
 
 def test_pairs_that_fit_are_those_that_are_trained_on(policy, pairs):
@@ -154,6 +164,11 @@ def test_seeds_are_a_number_or_a_list():
     for seeds in (0, [], [1, 1]):
         with pytest.raises(ValueError, match="expected a number, 1 or more, or distinct seeds"):
             seed_list(seeds)
+    for seeds in (3.5, True, None, "12"):
+        with pytest.raises(TypeError, match=f"seeds={seeds!r}; expected a number, 1 or more, or"):
+            seed_list(seeds)
+    with pytest.raises(TypeError, match="seeds=0.5; expected a whole number"):
+        seed_list([0.5])
 
 
 def test_given_order_holds_in_every_epoch(policy, pairs):
@@ -439,15 +454,20 @@ def test_bad_arguments_are_named(policy, pairs, options, message):
         (dict(trace_every=0), ValueError, "trace_every=0"),
         (dict(log_every=0), ValueError, "log_every=0"),
         (dict(checkpoint_every=0), ValueError, "checkpoint_every=0"),
-        (dict(gradient_accumulation_steps=0), ValueError, "gradient_accumulation_steps=0"),
+        (trl(gradient_accumulation_steps=0), ValueError, "gradient_accumulation_steps=0"),
         (dict(max_length=0), ValueError, "max_length=0"),
         (dict(lora=0), ValueError, "lora=0"),
         (dict(lora=2.5), TypeError, "lora=2.5"),
         (dict(warmup_steps=-1), ValueError, "warmup_steps=-1"),
         (dict(schedule="wavy"), ValueError, "schedule='wavy'; expected one of linear, cosine"),
-        (dict(learning_rates=1e-3), TypeError, "learning_rates: neither an argument of this"),
-        (dict(ld_alpha=0.5), ValueError, "ld_alpha needs the reference's log-probs token by token"),
-        (dict(num_train_epochs=2), ValueError, "num_train_epochs: use train_dpo's"),
+        (dict(learning_rates=1e-3), TypeError, "unexpected keyword argument 'learning_rates'"),
+        (trl(learning_rates=1e-3), TypeError, "learning_rates is no field of TRL's DPOConfig. Did"),
+        (dict(trl_options=3), TypeError, "trl_options=3; expected a dict, name -> value"),
+        (trl(seed=3), ValueError, "seed: use train_dpo's own argument seed"),
+        (trl(dataloader_drop_last=True), ValueError, "dataloader_drop_last drops the pairs of an"),
+        (dict(learning_rate=True), TypeError, "learning_rate=True; expected a number, 0 or more"),
+        (trl(ld_alpha=0.5), ValueError, "ld_alpha needs the reference's log-probs token by token"),
+        (trl(num_train_epochs=2), ValueError, "num_train_epochs: use train_dpo's"),
         (dict(reference="world/small"), TypeError, "reference: expected a policy, got the text"),
     ],
     ids=str,
@@ -465,7 +485,11 @@ def test_nonsense_is_refused_before_the_work(policy, pairs, options, error, mess
     [
         (dict(batch_size=0), ValueError, "batch_size=0"),
         (dict(epochs=0), ValueError, "epochs=0"),
-        (dict(beta=0.1), TypeError, "beta: neither an argument of this training nor a field"),
+        (dict(beta=0.1), TypeError, "unexpected keyword argument 'beta'"),
+        (trl(beta=0.1), TypeError, "trl_options: beta is no field of TRL's RewardConfig"),
+        (trl(seed=3), ValueError, "seed: use train_reward_model's own argument seed"),
+        (dict(learning_rate=None), TypeError, "learning_rate=None; expected a number, 0 or more"),
+        (dict(schedule="wavy"), ValueError, "schedule='wavy'; expected one of linear, cosine"),
         (dict(keep=[]), ValueError, "keep is empty"),
     ],
 )
@@ -474,13 +498,24 @@ def test_a_reward_model_is_not_trained_on_nonsense(policy, pairs, how, error, me
         nb.train_reward_model(policy, pairs, progress=False, **how)
 
 
-def test_updates_are_counted_of_sane_numbers_only():
-    assert updates(0) == 0
+def test_updates_are_counted_of_sane_numbers_only(policy):
+    settings = settings_in_effect(policy, {})
+    assert updates(0, settings) == 0
     for how in (dict(batch_size=0), dict(epochs=0), dict(max_steps=0), dict(max_steps=-2)):
         with pytest.raises(ValueError, match=f"{next(iter(how))}="):
-            updates(10, **how)
+            settings_in_effect(policy, how)
     with pytest.raises(TypeError, match="pairs=1.5"):
-        updates(1.5)
+        updates(1.5, settings)
+
+
+def test_experiments_hand_on_every_setting_but_what_they_have_or_set_themselves():
+    """Training names the arguments of train_dpo, so that editors know them."""
+    arguments = inspect.signature(nb.train_dpo).parameters
+    own = {"reference", "trace", "trace_every", "seed", "copy_model", "progress"}
+    settings = {name for name, one in arguments.items() if one.kind is one.KEYWORD_ONLY} - own
+    assert set(Training.__annotations__) == settings
+    for name, kind in Training.__annotations__.items():
+        assert kind.__forward_arg__ == arguments[name].annotation
 
 
 def test_reference_tables_that_would_train_nonsense_are_refused(policy, pairs):
@@ -560,7 +595,7 @@ def test_long_pairs_are_left_out_with_one_warning_and_short_messages(policy, tra
     for how in options:
         recwarn.clear()
         run = train(policy, some, learning_rate=1e-3, progress=False, **how)
-        assert type(run.left_out) is nb.inputs.LeftOut and len(run.left_out) == 5
+        assert type(run.left_out) is LeftOut and len(run.left_out) == 5
         said = [str(w.message) for w in recwarn if "left out" in str(w.message)]
         assert len(said) == 1 and said[0].startswith("5 of 21 pairs are left out: 5 such as")
 
@@ -570,7 +605,7 @@ def test_long_pairs_are_left_out_with_one_warning_and_short_messages(policy, tra
 def test_mixtures_of_experts_train_as_in_plain_trl(family, options, tmp_path):
     moe, pairs = experts(family), tiny.text_pairs(8)
     expected = plain_trl(moe, pairs, tmp_path, **options)
-    run = nb.train_dpo(moe, pairs, order="given", **{**STEPS, "batch_size": 2}, **options)
+    run = nb.train_dpo(moe, pairs, order="given", trl_options=options, **{**STEPS, "batch_size": 2})
     assert run.history.loss.tolist() == pytest.approx(expected, abs=1e-4)
     start = torch.log(torch.tensor(2.0)).item()
     assert (run.history.loss[0] > start + 1e-4) == (not options)  # the load-balancing loss is in it
@@ -591,7 +626,9 @@ def test_mixtures_of_experts_train_as_in_plain_trl(family, options, tmp_path):
 def test_options_of_trl_give_trls_losses(policy, pairs, options, tmp_path):
     few = pairs.select(range(8))
     expected = plain_trl(policy, few, tmp_path, **options)
-    run = nb.train_dpo(policy, few, order="given", **{**STEPS, "batch_size": 2}, **options)
+    run = nb.train_dpo(
+        policy, few, order="given", trl_options=options, **{**STEPS, "batch_size": 2}
+    )
     assert run.history.loss.tolist() == pytest.approx(expected, abs=1e-5)
 
 

@@ -5,6 +5,7 @@ import copy
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -14,7 +15,7 @@ from nbkit import world
 from nbkit.experiments.crossfit import validation_loss
 from nbkit.train.dpo import settings_in_effect
 from nbkit.train.learned import rounding
-from nbkit.train.numbers import FULL_RATE, LORA_RATE
+from nbkit.train.settings import FULL_RATE, LORA_RATE
 
 QUIET = dict(progress=False)
 
@@ -94,6 +95,13 @@ def test_adapters_of_a_bfloat16_policy_train_in_float32(half, pairs):
     assert kinds == {torch.bfloat16}
 
 
+def test_in_place_a_bfloat16_policy_trains_as_its_copy_does(pairs):
+    how = dict(QUIET, batch_size=8, learning_rate=1e-3, log_every=1)
+    one, other = load("bfloat16", "small"), load("bfloat16", "small")
+    runs = [nb.train_dpo(one, pairs, **how), nb.train_dpo(other, pairs, copy_model=False, **how)]
+    pd.testing.assert_frame_equal(runs[0].history, runs[1].history)
+
+
 @pytest.mark.parametrize("lora", [None, 4])
 def test_float16_is_refused_before_the_work(pairs, lora):
     with pytest.raises(ValueError, match="is in float16, .* Load it with dtype='bfloat16'"):
@@ -114,11 +122,11 @@ def test_a_reward_model_of_a_bfloat16_policy_learns(pairs):
 
 
 def test_the_default_rate_is_that_of_the_kind_of_training(half):
-    assert settings_in_effect(half)["learning_rate"] == FULL_RATE
-    assert settings_in_effect(half, lora=16)["learning_rate"] == LORA_RATE
+    assert settings_in_effect(half, {})["learning_rate"] == FULL_RATE
+    assert settings_in_effect(half, dict(lora=16))["learning_rate"] == LORA_RATE
     adapted = nb.add_lora(load("float32", "small"), 2)
-    assert settings_in_effect(adapted)["learning_rate"] == LORA_RATE
-    assert settings_in_effect(half, lora=16, learning_rate=1e-3)["learning_rate"] == 1e-3
+    assert settings_in_effect(adapted, {})["learning_rate"] == LORA_RATE
+    assert settings_in_effect(half, dict(lora=16, learning_rate=1e-3))["learning_rate"] == 1e-3
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Validation loss: nobody is scored by a model that saw it, and the numbers are train_dpo's."""
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -198,18 +200,27 @@ def test_other_model_families(family):
         (dict(trace=None), "trace: set by the cross-fitting itself"),
         (dict(seed=3), "seed: set by the cross-fitting itself"),
         (dict(loss="dpop"), "loss='dpop'; expected one of"),
+        (dict(seeds=2.5), "seeds=2.5; expected a number, 1 or more"),
+        (dict(group="fact"), "has no argument 'group'. Did you mean groups?"),
+        (dict(keep=["x"]), "has no argument 'keep'."),
     ],
 )
 def test_bad_arguments_are_named(policy, pairs, options, message):
-    with pytest.raises(ValueError, match=message):
-        cross_fitted_losses(policy, pairs, **{**QUIET, **options})
+    for function in (cross_fitted_losses, validation_loss):
+        with pytest.raises((TypeError, ValueError), match=message):
+            function(policy, pairs, **{**QUIET, **options})
+
+
+def test_the_validation_loss_has_the_arguments_of_its_columns():
+    of = [inspect.signature(one).parameters for one in (validation_loss, cross_fitted_losses)]
+    assert list(of[0].values()) == list(of[1].values())
 
 
 # --- interruption -------------------------------------------------------------------------------
 
 
 def test_an_interrupted_call_trains_only_what_is_missing(policy, pairs, tmp_path, monkeypatch):
-    import nbkit.scores.validation as module
+    from nbkit.experiments import crossfit as module
 
     trained = []
     real = module.train_dpo
@@ -231,6 +242,8 @@ def test_an_interrupted_call_trains_only_what_is_missing(policy, pairs, tmp_path
     trained.clear()
     pd.testing.assert_frame_equal(cross_fitted_losses(policy, pairs, **how), again)
     assert not trained
+    monkeypatch.setattr(module, "reference_table", None)  # of what is kept nothing is scored
+    pd.testing.assert_frame_equal(cross_fitted_losses(policy, pairs, **how), again)
     monkeypatch.undo()
     fresh = cross_fitted_losses(policy, pairs, **dict(how, cache=None))
     pd.testing.assert_frame_equal(again, fresh)

@@ -3,6 +3,7 @@
 import struct
 import time
 from base64 import b64decode
+from functools import partial
 from html.parser import HTMLParser
 
 import ipywidgets
@@ -13,6 +14,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 from nbkit import widgets
+from nbkit.widgets.table import LONGEST
 
 IDS = [f"p{number}" for number in range(10)]
 SCORES = pd.Series(np.arange(10) / 10, index=IDS, name="validation_loss").sample(
@@ -202,7 +204,7 @@ def test_pairs_may_come_as_a_data_frame():
 def test_long_texts_are_shortened():
     pairs = PAIRS.remove_columns(["prompt"]).add_column("prompt", ["x" * 10_000] * 10)
     text = parts(widgets.share_slider(SCORES, pairs))[2].rows[1][2]
-    assert text == "x" * (widgets.LONGEST - 1) + "…"
+    assert text == "x" * (LONGEST - 1) + "…"
 
 
 def test_impossible_input_is_refused_at_once():
@@ -227,6 +229,9 @@ def test_impossible_input_is_refused_at_once():
         widgets.share_slider(SCORES, PAIRS, curve=CURVE.drop(columns="seed"))
     with pytest.raises(TypeError, match="marks is int64; expected a boolean Series"):
         widgets.share_slider(SCORES, PAIRS, marks=FLIPPED.astype(int))
+    for make in (widgets.share_slider, partial(widgets.weight_slider, EXPLICIT)):
+        with pytest.raises(TypeError, match="marks is list; expected a boolean Series"):
+            make(SCORES, PAIRS, marks=[True] * 10)
     assert plt.get_fignums() == []
 
 

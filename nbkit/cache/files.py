@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-import warnings
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from nbkit.warning import warn
 
 CHECKSUM = b"nbkit checksum"
 
@@ -47,10 +48,9 @@ def keep(table: pd.DataFrame, file: Path, folder: Path | None = None) -> bool:
 
 def warn_unkept(folder: Path, error: Exception) -> None:
     """The warning that a result is returned but could not be kept."""
-    warnings.warn(
+    warn(
         f"Results cannot be kept in {folder} ({_cause(error)}). They are returned all the same, "
-        "but a further call will have to make them again.",
-        stacklevel=3,
+        "but a further call will have to make them again."
     )
 
 
@@ -95,10 +95,7 @@ def set_aside(path: Path, cause: str | Exception) -> None:
         where = f"set aside as {aside.name}"
     except OSError as error:
         where = f"left where it is ({_cause(error)})"
-    warnings.warn(
-        f"{path} is damaged: {_cause(cause)}. It is {where}, and what it held is made again.",
-        stacklevel=3,
-    )
+    warn(f"{path} is damaged: {_cause(cause)}. It is {where}, and what it held is made again.")
 
 
 def try_folder(folder: str | PurePath, what: str = "cache") -> Path:

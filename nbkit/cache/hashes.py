@@ -97,64 +97,114 @@ def with_defaults(function: Callable, given: Mapping) -> dict:
 
 def _told(policy: Policy, part: Any) -> str:
     """A text that is the same in every process, and another for other content."""
-
-    def told(thing: Any) -> str:
-        return _told(policy, thing)
-
     if isinstance(part, np.generic):
         part = part.item()  # NumPy's 3 is 3
-    if part is None or type(part) in (bool, int, float, complex, str, bytes):
+    if part is None or type(part) in PLAIN:
         return repr(part)
-    if isinstance(part, (list, tuple, range)):
-        return f"[{', '.join(map(told, part))}]"
-    if isinstance(part, Mapping):
-        return f"{{{', '.join(sorted(f'{told(k)}: {told(v)}' for k, v in part.items()))}}}"
-    if isinstance(part, Set):
-        return f"{{{', '.join(sorted(map(told, part)))}}}"
-    kind = f"{type(part).__module__}.{type(part).__qualname__}"
-    if isinstance(part, Policy):
-        return hash_weights(part)
-    if isinstance(part, Dataset):
-        return told(list(hash_pairs(policy, part).items()))  # their order counts, too
-    if isinstance(part, (pd.DataFrame, pd.Series, pd.Index)):
-        frame = part if isinstance(part, pd.DataFrame) else part.to_frame()
-        rows = pd.util.hash_pandas_object(frame).to_numpy()  # TypeError: cells that are lists
-        return f"{kind}({told(list(frame.columns))}, {told(rows)})"
-    if isinstance(part, np.ndarray):
-        if part.dtype.hasobject:
-            return f"{kind}({part.shape}, {told(part.ravel().tolist())})"
-        digest = hashlib.sha256(np.ascontiguousarray(part).data)
-        return f"{kind}({part.shape}, {part.dtype.str}, {digest.hexdigest()})"
-    if isinstance(part, torch.Tensor):
-        digest = hashlib.sha256(_raw(part))
-        return f"{kind}({tuple(part.shape)}, {part.dtype}, {digest.hexdigest()})"
-    if isinstance(part, (torch.dtype, torch.device)):
-        return str(part)
-    if isinstance(part, PurePath):
-        return f"path {str(part)!r}"
-    if isinstance(part, Enum):
-        return f"{kind}.{part.name}"
-    if isinstance(part, partial):
-        return f"{kind}({told(part.func)}, {told(part.args)}, {told(part.keywords)})"
-    if isinstance(part, MethodType):
-        return f"{kind}({told(part.__func__)}, {told(part.__self__)})"
-    if isinstance(part, (FunctionType, BuiltinFunctionType, type)) and "<" not in part.__qualname__:
-        return f"{part.__module__}.{part.__qualname__}"
-    if isinstance(part, torch.nn.Module):
-        config = getattr(part, "config", None)
-        settings = _settings(config.to_dict()) if config is not None else []
-        _add_weights(digest := hashlib.sha256(), part)
-        return f"{kind}({told(settings)}, {digest.hexdigest()})"
-    if isinstance(part, PreTrainedTokenizerBase):
-        return f"{kind}({told([part.get_vocab(), part.special_tokens_map, part.chat_template])})"
-    if dataclasses.is_dataclass(part):
-        fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-        return f"{kind}({told(fields)})"
-    raise TypeError(
-        f"What depends on {part!r:.80} ({kind}) cannot be kept by its content, which is not to be "
-        "told from another's. Give a plain value, an array, a table or a function of a module; or "
-        "no cache."
+    tell = next((tell for kinds, tell in TOLD if isinstance(part, kinds)), None)
+    if tell is None and dataclasses.is_dataclass(part):
+        tell = _told_dataclass
+    if tell is None:
+        raise _unknown(part)
+    return tell(policy, part)
+
+
+def _unknown(part: Any) -> TypeError:
+    return TypeError(
+        f"What depends on {part!r:.80} ({_kind(part)}) cannot be kept by its content, which is not "
+        "to be told from another's. Give a plain value, an array, a table or a function of a "
+        "module; or no cache."
     )
+
+
+def _kind(part: Any) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _told_list(policy: Policy, part: Any) -> str:
+    return f"[{', '.join(_told(policy, item) for item in part)}]"
+
+
+def _told_mapping(policy: Policy, part: Any) -> str:
+    items = (f"{_told(policy, key)}: {_told(policy, value)}" for key, value in part.items())
+    return f"{{{', '.join(sorted(items))}}}"
+
+
+def _told_set(policy: Policy, part: Any) -> str:
+    return f"{{{', '.join(sorted(_told(policy, item) for item in part))}}}"
+
+
+def _told_pairs(policy: Policy, part: Any) -> str:
+    return _told(policy, list(hash_pairs(policy, part).items()))  # their order counts, too
+
+
+def _told_table(policy: Policy, part: Any) -> str:
+    frame = part if isinstance(part, pd.DataFrame) else part.to_frame()
+    rows = pd.util.hash_pandas_object(frame).to_numpy()  # TypeError: cells that are lists
+    return f"{_kind(part)}({_told(policy, list(frame.columns))}, {_told(policy, rows)})"
+
+
+def _told_array(policy: Policy, part: Any) -> str:
+    if part.dtype.hasobject:
+        return f"{_kind(part)}({part.shape}, {_told(policy, part.ravel().tolist())})"
+    digest = hashlib.sha256(np.ascontiguousarray(part).data)
+    return f"{_kind(part)}({part.shape}, {part.dtype.str}, {digest.hexdigest()})"
+
+
+def _told_tensor(policy: Policy, part: Any) -> str:
+    digest = hashlib.sha256(_raw(part))
+    return f"{_kind(part)}({tuple(part.shape)}, {part.dtype}, {digest.hexdigest()})"
+
+
+def _told_call(policy: Policy, part: Any) -> str:
+    """Of a function with some of its arguments, or with its object."""
+    bound = isinstance(part, MethodType)
+    parts = (part.__func__, part.__self__) if bound else (part.func, part.args, part.keywords)
+    return f"{_kind(part)}({', '.join(_told(policy, piece) for piece in parts)})"
+
+
+def _told_name(policy: Policy, part: Any) -> str:
+    if "<" in part.__qualname__:  # a lambda, or a function inside of another
+        raise _unknown(part)
+    return f"{part.__module__}.{part.__qualname__}"
+
+
+def _told_model(policy: Policy, part: Any) -> str:
+    config = getattr(part, "config", None)
+    settings = _settings(config.to_dict()) if config is not None else []
+    _add_weights(digest := hashlib.sha256(), part)
+    return f"{_kind(part)}({_told(policy, settings)}, {digest.hexdigest()})"
+
+
+def _told_tokenizer(policy: Policy, part: Any) -> str:
+    content = [part.get_vocab(), part.special_tokens_map, part.chat_template]
+    return f"{_kind(part)}({_told(policy, content)})"
+
+
+def _told_dataclass(policy: Policy, part: Any) -> str:
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    return f"{_kind(part)}({_told(policy, fields)})"
+
+
+PLAIN = (bool, int, float, complex, str, bytes)  # no subclasses: they may hold more
+# What a part may be, and how its content is told; the first that fits.
+TOLD: list[tuple[Any, Callable[[Policy, Any], str]]] = [
+    ((list, tuple, range), _told_list),
+    (Mapping, _told_mapping),
+    (Set, _told_set),
+    (Policy, lambda policy, part: hash_weights(part)),
+    (Dataset, _told_pairs),
+    ((pd.DataFrame, pd.Series, pd.Index), _told_table),
+    (np.ndarray, _told_array),
+    (torch.Tensor, _told_tensor),
+    ((torch.dtype, torch.device), lambda policy, part: str(part)),
+    (PurePath, lambda policy, part: f"path {str(part)!r}"),
+    (Enum, lambda policy, part: f"{_kind(part)}.{part.name}"),
+    ((partial, MethodType), _told_call),
+    ((FunctionType, BuiltinFunctionType, type), _told_name),
+    (torch.nn.Module, _told_model),
+    (PreTrainedTokenizerBase, _told_tokenizer),
+]
 
 
 def _add_weights(digest: hashlib._Hash, model: torch.nn.Module) -> None:

@@ -12,6 +12,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from importlib import metadata, resources
+from importlib.resources.abc import Traversable
 
 import psutil
 from packaging.requirements import Requirement
@@ -213,7 +214,7 @@ def _world() -> Line:
     return Line("world models", "OK", ", ".join(WORLD_SIZES))
 
 
-def _has_weights(folder) -> bool:
+def _has_weights(folder: Traversable) -> bool:
     return folder.is_dir() and any(f.name.endswith(".safetensors") for f in folder.iterdir())
 
 

@@ -6,19 +6,24 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from datasets import Dataset
+from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 import nbkit as nb
 from nbkit import world
 from nbkit.course.errors import CommandError
+from nbkit.train.dpo import Run
 
 HALVES = ("selected half", "random half")
-ANSWERS = dict(temperature=0.7, max_new_tokens=16)
+ANSWERS: dict[str, Any] = dict(temperature=0.7, max_new_tokens=16)
 
 
 def tour(figure: str | Path) -> None:
@@ -59,15 +64,15 @@ def tour(figure: str | Path) -> None:
     judged = judge(runs, before, prompts, watched)
     tell_judge(judged, before, prompts)
 
-    rows = [won(judged, seed=0)]
+    won_rates = [won(judged, seed=0)]
     seeds = range(1, p.pick(quick=2, full=5))
     for seed in tqdm(seeds, desc="more seeds", unit=" seeds", leave=False, disable=not watched):
         more = world.pairs(p.pairs, seed=seed)
         scored = score(policy, more, progress=False)
         halves = select(more, scored, seed)
         runs = train(policy, more, halves, scored, size, seed, progress=False)
-        rows.append(won(judge(runs, before, prompts, progress=False), seed))
-    rows = pd.concat(rows, ignore_index=True)
+        won_rates.append(won(judge(runs, before, prompts, progress=False), seed))
+    rows = pd.concat(won_rates, ignore_index=True)
     tell_luck(rows)
     picture = nb.plots.as_png(lambda axes: draw(axes, pairs, scores, rows), panels=2)
     print(f"Done in {time.perf_counter() - began:.0f} seconds. {p.note}".rstrip())
@@ -107,7 +112,7 @@ def writable(figure: str | Path) -> Path:
 # --- the five steps -----------------------------------------------------------------------------
 
 
-def score(policy, pairs, progress) -> pd.DataFrame:
+def score(policy: nb.Policy, pairs: Dataset, progress: bool) -> pd.DataFrame:
     """The table of log-probs, with both margins and the alignment potential beside it."""
     table = nb.response_logprobs(policy, pairs, progress=progress)
     explicit = nb.scores.explicit_margin(pairs)
@@ -116,28 +121,38 @@ def score(policy, pairs, progress) -> pd.DataFrame:
     return table.assign(explicit=explicit, implicit=implicit, potential=potential)
 
 
-def select(pairs, scores, seed) -> dict[str, list[str]]:
+def select(pairs: Dataset, scores: pd.DataFrame, seed: int) -> dict[str, list[str]]:
     """The half with the most potential, and a random half of the same size."""
     keep = nb.select.top(scores["potential"], 0.5)
     return dict(zip(HALVES, (keep, nb.select.random(keep, pairs, seed=seed))))
 
 
-def train(policy, pairs, halves, scores, size, seed, progress) -> dict:
+def train(
+    policy: nb.Policy,
+    pairs: Dataset,
+    halves: dict[str, list[str]],
+    scores: pd.DataFrame,
+    size: str,
+    seed: int,
+    progress: bool,
+) -> dict[str, Run]:
     """A DPO run on each half."""
-    how = dict(reference=scores, seed=seed, progress=progress, **world.DPO[size])
+    how: dict[str, Any] = dict(reference=scores, seed=seed, progress=progress, **world.DPO[size])
     return {name: nb.train_dpo(policy, pairs, ids, **how) for name, ids in halves.items()}
 
 
-def judge(runs, before, prompts, progress) -> dict:
+def judge(
+    runs: dict[str, Run], before: list[str], prompts: Dataset, progress: bool
+) -> dict[str, nb.Estimate]:
     """The win rate of each run against the answers of the model before training."""
-    how = dict(seed=2, progress=progress, **ANSWERS)
+    how: dict[str, Any] = dict(seed=2, progress=progress, **ANSWERS)
     return {
         name: nb.win_rate(run.policy, before, prompts, world.reward, **how)
         for name, run in runs.items()
     }
 
 
-def won(judged, seed) -> pd.DataFrame:
+def won(judged: dict[str, nb.Estimate], seed: int) -> pd.DataFrame:
     """Rows for `nbkit.plots.comparison`."""
     rows = [dict(selection=n, seed=seed, win_rate=result.value) for n, result in judged.items()]
     return pd.DataFrame(rows)
@@ -152,7 +167,7 @@ def say(title: str, text: str) -> None:
     print(f"{title:<{width}}" + f"\n{'':<{width}}".join(lines), flush=True)
 
 
-def tell_load(pairs) -> None:
+def tell_load(pairs: Dataset) -> None:
     first, wrong = pairs[0], sum(pairs["flipped"]) / len(pairs)
     say("1 Load", f"{len(pairs):,} pairs of answers, with the scores of a judge. The first pair:")
     print(f"{'':9}prompt    {first['prompt']}")
@@ -165,7 +180,7 @@ def tell_load(pairs) -> None:
         "know, because we made this world. No score below looks at the truth.)")  # fmt: skip
 
 
-def tell_score(policy, pairs, scores) -> None:
+def tell_score(policy: nb.Policy, pairs: Dataset, scores: pd.DataFrame) -> None:
     parameters = sum(weights.numel() for weights in policy.model.parameters())
     tokens = scores["chosen_tokens"].sum() + scores["rejected_tokens"].sum()
     agree = (scores["implicit"] > 0).mean()
@@ -175,7 +190,7 @@ def tell_score(policy, pairs, scores) -> None:
         f"{scores['implicit'].mean():.2f} nats on average.")  # fmt: skip
 
 
-def tell_select(pairs, halves) -> None:
+def tell_select(pairs: Dataset, halves: dict[str, list[str]]) -> None:
     flipped = pd.Series(pairs["flipped"], index=pairs["id"])
     selected, random = (f"{flipped[ids].mean():.1%}" for ids in halves.values())
     count = len(halves["selected half"])
@@ -184,14 +199,14 @@ def tell_select(pairs, halves) -> None:
         f"control: {random}.")  # fmt: skip
 
 
-def tell_train(runs) -> None:
+def tell_train(runs: dict[str, Run]) -> None:
     selected, random = (run.history.iloc[-1] for run in runs.values())
     say("4 Train", f"DPO, by TRL, on each half: {selected['step']:.0f} updates. The loss began at "
         f"ln 2 = 0.693; it ends at {selected['loss']:.3f} on the selected half, at "
         f"{random['loss']:.3f} on the random one.")  # fmt: skip
 
 
-def tell_judge(judged, before, prompts) -> None:
+def tell_judge(judged: dict[str, nb.Estimate], before: list[str], prompts: Dataset) -> None:
     right = {"before": correct(prompts["prompt"], before)}
     for name, result in judged.items():
         right[name] = correct(result.table["prompt"], result.table["response"])
@@ -202,11 +217,11 @@ def tell_judge(judged, before, prompts) -> None:
         f"answers: {shares}.")  # fmt: skip
 
 
-def correct(prompts, responses) -> float:
+def correct(prompts: Iterable[str], responses: Sequence[str] | pd.Series) -> float:
     return sum(grade.correct for grade in map(world.grade, prompts, responses)) / len(responses)
 
 
-def tell_luck(rows) -> None:
+def tell_luck(rows: pd.DataFrame) -> None:
     wide = rows.pivot(index="seed", columns="selection", values="win_rate")
     gains = wide["selected half"] - wide["random half"]
     gain = nb.seed_interval(gains)
@@ -221,7 +236,7 @@ def tell_luck(rows) -> None:
     print()
 
 
-def draw(axes, pairs, scores, rows) -> None:
+def draw(axes: Sequence[Axes], pairs: Dataset, scores: pd.DataFrame, rows: pd.DataFrame) -> None:
     flipped = pd.Series(pairs["flipped"], index=pairs["id"], name="wrong label")
     nb.plots.margin_plane(scores["explicit"], scores["implicit"], 1.0, 0.5, axes[0], flipped)
     nb.plots.comparison(rows, axes[1]).set_title("Was it the selection?")

@@ -4,9 +4,9 @@ checked on a few pairs."""
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -14,11 +14,12 @@ from nbkit.derivatives.differences import finite_difference
 from nbkit.derivatives.exact import CannotServe
 from nbkit.derivatives.ghost import ghost
 from nbkit.derivatives.jvp import forward_mode
-from nbkit.derivatives.loop import pair_by_pair, some
+from nbkit.derivatives.loop import of_all_lengths, pair_by_pair
 from nbkit.derivatives.parameters import Direction
 from nbkit.logprobs.engine import why_not_packed
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
+from nbkit.warning import warn
 
 EXACT = {"ghost": ghost, "jvp": forward_mode}
 METHODS = ("central", "forward", *EXACT, "loop")
@@ -97,46 +98,15 @@ def derivatives(
         UserWarning: the method that was asked for does not agree with the loop.
     """
     _check(method, step, check, path, at_theta)
-    known = at_theta is not None
-    where = some(token_pairs, check if method != "loop" else 0)
-    probe, near = [token_pairs[i] for i in where], at_theta[where] if known else None
-    at_probe, truth = pair_by_pair(policy, probe, direction)
-    _check_probe(policy, at_probe, truth, near)
-    size, pace = (x.square().mean().sqrt().item() for x in (at_probe, truth))
-
-    good = GOOD if full_precision(policy) else GOOD_IN_HALF
-    ways = _in_auto(policy, token_pairs, known, path) if method == "auto" else [method]
-    if probe and pace < STILL and ways[0] in STEP:
-        ways = exact_ways(policy, token_pairs, path) or ["loop"]  # no step can be found
-    attempts = [(way, nats) for way in ways for nats in _steps(way, step, size)]
-    errors, refusals = {}, []
-    for attempt in attempts if of_margin(truth).any() else []:
-        try:
-            _, found = _by(*attempt, pace, policy, probe, direction, near, path, budget)
-            errors[attempt] = _distance(of_margin(found), of_margin(truth))
-        except CannotServe as refusal:
-            if method != "auto":
-                raise
-            refusals.append(str(refusal))
-            continue
-        if errors[attempt] <= good:
-            break
-    way, nats = min(errors, key=errors.get) if errors else attempts[0]
-    error = errors.get((way, nats), float("nan"))
-    if error > good:
-        said = (
-            f"Derivatives of {policy.name!r} by {way} are {error:.1%} away from the loop's on "
-            f"{len(probe)} pairs; at most {good:.0%} was expected."
-        )
-        if method == "auto":
-            advice = "Use a policy in float32, or method='loop', which is slow."
-            raise ValueError(" ".join([said, advice, *refusals]))
-        warnings.warn(said, stacklevel=3)
-    logps, slopes = _by(
-        way, nats, pace, policy, token_pairs, direction, at_theta, path, budget, cache, progress
-    )
+    compute = _Computation(policy, direction, path, budget)
+    probe = _probe(policy, token_pairs, direction, check if method != "loop" else 0, at_theta)
+    attempts = _attempts(policy, token_pairs, probe, method, step, path)
+    best, error, refusals = _first_good(attempts, probe, compute, method == "auto")
+    if error > _allowed(policy):
+        _tell_bad(policy, best, error, probe, method == "auto", refusals)
+    logps, slopes = compute(best, token_pairs, at_theta, cache, progress)
     sides = slopes if slopes.dim() == 2 else None
-    return Slopes(logps, of_margin(slopes), sides, way, nats, error, len(probe))
+    return Slopes(logps, of_margin(slopes), sides, best.way, best.nats, error, len(probe.pairs))
 
 
 def exact_ways(policy: Policy, token_pairs: list[TokenPair], path: str = "auto") -> list[str]:
@@ -168,52 +138,160 @@ def _check(method, step, check, path, at_theta):
         raise ValueError(f"method={method!r} takes the packed path; got path='padded'.")
 
 
-def _check_probe(policy, at_probe, truth, given):
-    """Raise ValueError for derivatives that are no numbers, and for log-probs of another policy."""
-    if not (at_probe.isfinite().all() and truth.isfinite().all()):
+class _Attempt(NamedTuple):
+    """One way, and of a finite difference the step: in nats, and along the direction."""
+
+    way: str
+    nats: float | None = None
+    h: float | None = None
+
+
+@dataclass(frozen=True)
+class _Computation:
+    """Log-probs, and derivatives along one direction, by whichever way."""
+
+    policy: Policy
+    direction: Direction
+    path: str
+    budget: int | None
+
+    def __call__(
+        self,
+        attempt: _Attempt,
+        token_pairs: list[TokenPair],
+        at_theta: torch.Tensor | None,
+        cache: str | Path | None = None,
+        progress: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        given = self.policy, token_pairs, self.direction
+        if attempt.h is not None:  # a finite difference
+            known = at_theta if attempt.way == "forward" else None
+            return finite_difference(
+                *given, attempt.h, known, path=self.path, budget=self.budget, cache=cache,
+                progress=progress,
+            )  # fmt: skip
+        if attempt.way == "loop":
+            return pair_by_pair(*given, progress=progress)
+        return EXACT[attempt.way](*given, budget=self.budget, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A few pairs that every way is tried on: their log-probs at theta, where they were given, and
+    by the loop, with their derivatives: all [n, 2]."""
+
+    pairs: list[TokenPair]
+    given: torch.Tensor | None
+    logps: torch.Tensor
+    slopes: torch.Tensor
+
+
+def _probe(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    direction: Direction,
+    count: int,
+    at_theta: torch.Tensor | None,
+) -> _Probe:
+    """Raises ValueError for derivatives that are no numbers, or log-probs of another policy."""
+    where = of_all_lengths(token_pairs, count)
+    pairs = [token_pairs[i] for i in where]
+    probe = _Probe(
+        pairs, at_theta[where] if at_theta is not None else None,
+        *pair_by_pair(policy, pairs, direction),
+    )  # fmt: skip
+    if not (probe.logps.isfinite().all() and probe.slopes.isfinite().all()):
         raise ValueError(
             f"Log-probs of {policy.name!r}, or their derivatives, are not finite (NaN or "
             "infinite): look at its weights, and at the direction."
         )
-    if given is None:
-        return
-    allowed = 0.01 + 1e-4 * at_probe.abs() if full_precision(policy) else 1 + at_probe.abs() / 20
-    apart = (given - at_probe).abs()
+    if probe.given is None:
+        return probe
+    size = probe.logps.abs()
+    allowed = 0.01 + 1e-4 * size if full_precision(policy) else 1 + size / 20
+    apart = (probe.given - probe.logps).abs()
     if (apart > allowed).any():
         raise ValueError(
             f"The log-probs at theta that were given are {apart.max():.3g} nats away from those of "
             f"{policy.name!r}. Pass its table at the present parameters, or none."
         )
+    return probe
 
 
-def _in_auto(policy, token_pairs, known, path) -> list[str]:
-    """The methods to try, best first."""
+def _attempts(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    probe: _Probe,
+    method: str,
+    step: float | None,
+    path: str,
+) -> list[_Attempt]:
+    """What to try, best first."""
+    ways = [method]
+    if method == "auto":
+        ways = _in_auto(policy, token_pairs, probe.given is not None, path)
+    size, pace = (x.square().mean().sqrt().item() for x in (probe.logps, probe.slopes))
+    if probe.pairs and pace < STILL and ways[0] in STEP:  # no step can be found
+        ways = exact_ways(policy, token_pairs, path) or ["loop"]
+    attempts = []
+    for way in ways:
+        if way not in STEP:
+            attempts.append(_Attempt(way))
+            continue
+        for nats in [step] if step else [STEP[way] * size**0.5 * factor for factor in FACTORS]:
+            attempts.append(_Attempt(way, nats, nats / pace))
+    return attempts
+
+
+def _in_auto(policy: Policy, token_pairs: list[TokenPair], known: bool, path: str) -> list[str]:
+    """The methods that "auto" tries; `known`: the log-probs at theta were given."""
     exact = exact_ways(policy, token_pairs, path)
     if not full_precision(policy):
         return exact or ["central"]
     return [*(["forward"] if known else []), "central", *exact]
 
 
-def _steps(way, step, size) -> list[float | None]:
-    if way not in STEP:
-        return [None]
-    return [step] if step else [STEP[way] * size**0.5 * factor for factor in FACTORS]
+def _first_good(
+    attempts: list[_Attempt], probe: _Probe, compute: _Computation, pass_over: bool
+) -> tuple[_Attempt, float, list[str]]:
+    """The first attempt that agrees with the loop on the probe, or the one that comes nearest; its
+    error (NaN where there is nothing to compare with); and why others, with `pass_over`, were
+    passed over."""
+    truth, good = of_margin(probe.slopes), _allowed(compute.policy)
+    errors: dict[_Attempt, float] = {}
+    refusals: list[str] = []
+    for attempt in attempts if truth.any() else []:
+        try:
+            _, found = compute(attempt, probe.pairs, probe.given)
+        except CannotServe as refusal:
+            if not pass_over:
+                raise
+            refusals.append(str(refusal))
+            continue
+        errors[attempt] = _distance(of_margin(found), truth)
+        if errors[attempt] <= good:
+            break
+    best = min(errors, key=errors.__getitem__) if errors else attempts[0]
+    return best, errors.get(best, math.nan), refusals
 
 
-def _by(
-    way, nats, pace, policy, token_pairs, direction, at_theta, path, budget, cache=None,
-    progress=False,
-):  # fmt: skip
-    """Log-probs, and derivatives by one method."""
-    if way in STEP:
-        known = at_theta if way == "forward" else None
-        return finite_difference(
-            policy, token_pairs, direction, nats / pace, known,
-            path=path, budget=budget, cache=cache, progress=progress,
-        )  # fmt: skip
-    if way == "loop":
-        return pair_by_pair(policy, token_pairs, direction, progress=progress)
-    return EXACT[way](policy, token_pairs, direction, budget=budget, progress=progress)
+def _allowed(policy: Policy) -> float:
+    """The largest error that is good enough."""
+    return GOOD if full_precision(policy) else GOOD_IN_HALF
+
+
+def _tell_bad(
+    policy: Policy, best: _Attempt, error: float, probe: _Probe, refuse: bool, refusals: list[str]
+) -> None:
+    """Raise ValueError, or warn, that derivatives do not agree with the loop's."""
+    said = (
+        f"Derivatives of {policy.name!r} by {best.way} are {error:.1%} away from the loop's on "
+        f"{len(probe.pairs)} pairs; at most {_allowed(policy):.0%} was expected."
+    )
+    if refuse:
+        advice = "Use a policy in float32, or method='loop', which is slow."
+        raise ValueError(" ".join([said, advice, *refusals]))
+    warn(said)
 
 
 def _distance(found: torch.Tensor, truth: torch.Tensor) -> float:

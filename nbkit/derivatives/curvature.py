@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from tqdm.auto import tqdm
@@ -16,6 +16,7 @@ from nbkit.derivatives.gradient import gradient
 from nbkit.derivatives.parameters import Direction, choose, combine, dot, norm, scaled
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
+from nbkit.warning import warn
 
 STEP = 1e-4  # of central differences where ghost products are out of reach, relative to |theta|
 
@@ -59,32 +60,8 @@ def gauss_newton(
     """
     if not token_pairs:
         raise ValueError("The curvature is made of 0 pairs; expected 1 or more.")
-    length = norm(choose(policy, parameters))
+    along = _first_that_serves(_ways(policy, token_pairs, parameters, path, budget))
     signs = torch.tensor([1.0, -1.0], dtype=torch.float64)
-
-    def by_difference(policy, token_pairs, u, budget):
-        h = STEP * length / norm(u)
-        return finite_difference(
-            policy, token_pairs, u, h, path=path, budget=budget, progress=False
-        )
-
-    ways = [EXACT[way] for way in exact_ways(policy, token_pairs, path)]
-    if full_precision(policy):
-        ways.append(by_difference)
-    if not ways:
-        raise ValueError(
-            f"Curvature of {policy.name!r} needs finite differences, which rounding to "
-            f"{policy.dtype} spoils. Load the policy with dtype='float32'."
-        )
-
-    def along(u: Direction) -> torch.Tensor:
-        try:
-            return of_margin(ways[0](policy, token_pairs, u, budget=budget)[1])
-        except CannotServe:
-            if len(ways) == 1:
-                raise
-            del ways[0]
-            return along(u)
 
     def times(u: Direction) -> Direction:
         slopes = weights * along(u) / len(token_pairs)
@@ -94,6 +71,51 @@ def gauss_newton(
         )  # fmt: skip
 
     return times
+
+
+def _ways(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    parameters: str | Callable[[str], bool] | None,
+    path: str,
+    budget: int | None,
+) -> list[Callable]:
+    """Functions u -> (log-probs, derivatives along u), best first."""
+    length = norm(choose(policy, parameters))
+
+    def by_difference(u: Direction) -> tuple[torch.Tensor, torch.Tensor]:
+        h = STEP * length / norm(u)
+        return finite_difference(
+            policy, token_pairs, u, h, path=path, budget=budget, progress=False
+        )
+
+    ways: list[Callable] = [
+        partial(EXACT[way], policy, token_pairs, budget=budget)
+        for way in exact_ways(policy, token_pairs, path)
+    ]
+    if full_precision(policy):
+        ways.append(by_difference)
+    if not ways:
+        raise ValueError(
+            f"Curvature of {policy.name!r} needs finite differences, which rounding to "
+            f"{policy.dtype} spoils. Load the policy with dtype='float32'."
+        )
+    return ways
+
+
+def _first_that_serves(ways: list[Callable]) -> Callable[[Direction], torch.Tensor]:
+    """u -> derivatives of the margins along u [n]; ways that cannot serve are given up for good."""
+
+    def along(u: Direction) -> torch.Tensor:
+        try:
+            return of_margin(ways[0](u)[1])
+        except CannotServe:
+            if len(ways) == 1:
+                raise
+            del ways[0]
+            return along(u)
+
+    return along
 
 
 def solve(
@@ -136,10 +158,9 @@ def solve(
     left = combine(combine(g, -added, x), -1.0, times(x))
     residual = norm(left) / size
     if residual > max(0.01, 10 * tolerance):
-        warnings.warn(
+        warn(
             f"(H + {added:.3g}) x = g is solved to {residual:.1%} of |g| only, after {iterations} "
-            "iterations. More damping, or a policy in float32, brings x closer.",
-            stacklevel=2,
+            "iterations. More damping, or a policy in float32, brings x closer."
         )
     return Solution(x, largest, added, iterations, residual)
 

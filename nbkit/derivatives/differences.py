@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +22,11 @@ def finite_difference(
     direction: Direction,
     h: float,
     at_theta: torch.Tensor | None = None,
-    **scoring,
+    *,
+    path: str = "auto",
+    budget: int | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs at theta, and their derivatives along a direction v.
 
@@ -31,11 +38,12 @@ def finite_difference(
         direction: v, by parameter name.
         h: the step.
         at_theta: [n, 2] log-probs at theta; None: central.
-        **scoring: for `logp_sums`.
+        path, budget, cache, progress: see `nbkit.response_logprobs`.
 
     Returns:
         Two float64 [n, 2]: nats, summed over tokens; nats per unit of v.
     """
+    scoring: dict[str, Any] = dict(path=path, budget=budget, cache=cache, progress=progress)
     moved = {name: p for name, p in choose(policy, "all").items() if name in direction}
     with policy.ready(), shifted(moved, direction, h):
         ahead = logp_sums(policy, token_pairs, **scoring)
@@ -46,18 +54,25 @@ def finite_difference(
     return (ahead + behind) / 2, (ahead - behind) / (2 * h)
 
 
-def logp_sums(policy: Policy, token_pairs: list[TokenPair], **scoring) -> torch.Tensor:
-    """Summed log-probs of both responses: float64 [n, 2], nats.
-
-    Args:
-        **scoring: `path, budget, cache, progress`, see `nbkit.response_logprobs`.
-    """
-    table = logprob_table(policy, token_pairs, **scoring)
+def logp_sums(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    *,
+    path: str = "auto",
+    budget: int | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> torch.Tensor:
+    """Summed log-probs of both responses: float64 [n, 2], nats. Arguments as of
+    `nbkit.response_logprobs`."""
+    table = logprob_table(
+        policy, token_pairs, path=path, budget=budget, cache=cache, progress=progress
+    )
     return torch.from_numpy(table[LOGPS].to_numpy().copy())
 
 
 @contextlib.contextmanager
-def shifted(moved: Direction, direction: Direction, h: float):
+def shifted(moved: Direction, direction: Direction, h: float) -> Iterator[None]:
     """Inside the block the parameters are theta + h v; afterwards theta, to the last bit."""
     before = {name: p.detach().clone() for name, p in moved.items()}
     try:

@@ -8,17 +8,21 @@ g_out * d_out over the layers, token by token, is the derivative, and tokens bel
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch.func import functional_call
+from torch.utils.hooks import RemovableHandle
 from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
 from nbkit.derivatives.exact import CannotServe, check_packed, dual_level
 from nbkit.derivatives.parameters import Direction, differentiable
+from nbkit.logprobs.attending import packed_states
 from nbkit.logprobs.engine import default_budget
 from nbkit.logprobs.head import target_logps, target_slopes
-from nbkit.logprobs.packing import pack_row, packed_states, plan_rows
+from nbkit.logprobs.packing import PackedRow, Segment, pack_row, plan_rows
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
 
@@ -42,12 +46,11 @@ def ghost(
         CannotServe: the packed path cannot serve this policy, or a moved parameter is used outside
             of the layer that owns it. (A ValueError.)
     """
-    check_packed(policy, token_pairs, "Ghost dot products")
+    check_packed(policy, token_pairs, "ghost")
     model = policy.causal_lm
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     with policy.ready():
         names = {id(p): name for name, p in model.named_parameters()}
-        head_name = names[id(head.weight)]
+        head_name = names[id(model.get_output_embeddings().weight)]
         meter = _Meter(model.base_model, direction, names)
     d_head = direction.get(head_name)
     sums = torch.zeros(2 * len(token_pairs), dtype=torch.float64)
@@ -59,36 +62,56 @@ def ghost(
     ):  # fmt: skip
         for indices in plan_rows(token_pairs, budget or default_budget(policy, backward=True)):
             row = pack_row(token_pairs, indices, device=policy.device)
-            meter.worth = torch.zeros(row.input_ids.shape[1], device=policy.device)
-            # something must require a gradient for the backward pass to reach the first layer
-            inputs = embedding(row.input_ids).requires_grad_(True)
-            states = packed_states(model, row, inputs_embeds=inputs)
-            logps = target_logps(states, head.weight, row.targets)
-            signs = (1 - 2 * (row.owners % 2)).float()
-            (signs * logps).sum().backward()
-            sums.index_add_(0, row.owners.cpu(), logps.detach().double().cpu())
+            logps, by_layers, by_head = _of_row(model, row, d_head, meter)
+            sums.index_add_(0, row.owners.cpu(), logps.double().cpu())
             whose = [i for i, s in zip(indices, row.segments) for _ in range(_length(s))]
-            slopes.index_add_(0, torch.tensor(whose), meter.worth.double().cpu())
-            if d_head is not None:
-                with torch.no_grad():
-                    own = target_slopes(states, head.weight, row.targets, d_weight=d_head) * signs
-                slopes.index_add_(0, row.owners.cpu() // 2, own.double().cpu())
+            slopes.index_add_(0, torch.tensor(whose), by_layers.double().cpu())
+            if by_head is not None:
+                slopes.index_add_(0, row.owners.cpu() // 2, by_head.double().cpu())
             bar.update(len(indices))
-    used = meter.seen | ({head_name} if d_head is not None else set())
-    if missed := sorted(set(direction) - used):
+    _check_met(policy, direction, meter.seen | ({head_name} if d_head is not None else set()))
+    return sums.view(-1, 2), slopes
+
+
+def _of_row(
+    model: Any, row: PackedRow, d_head: torch.Tensor | None, meter: _Meter
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Log-probs of a packed row [S], and what adds up to the derivatives of its margins: the part
+    of the layers by token of the row [T], the head's by scored token [S] (None: it stays)."""
+    head = model.get_output_embeddings().weight
+    meter.worth = torch.zeros(row.input_ids.shape[1], device=row.input_ids.device)
+    # something must require a gradient for the backward pass to reach the first layer
+    inputs = model.get_input_embeddings()(row.input_ids).requires_grad_(True)
+    states = packed_states(model, row, inputs=dict(inputs_embeds=inputs))
+    logps = target_logps(states, head, row.targets)
+    signs = (1 - 2 * (row.owners % 2)).float()
+    (signs * logps).sum().backward()
+    if d_head is None:
+        return logps.detach(), meter.worth, None
+    with torch.no_grad():
+        by_head = target_slopes(states, head, row.targets, d_weight=d_head) * signs
+    return logps.detach(), meter.worth, by_head
+
+
+def _check_met(policy: Policy, direction: Direction, met: set[str]) -> None:
+    """Raise `CannotServe` if a moved parameter was used where no hook could see it."""
+    if missed := sorted(set(direction) - met):
         raise CannotServe(
-            f"Ghost dot products cannot serve {policy.name!r}: {len(missed)} of its parameters "
+            f"method='ghost' cannot serve {policy.name!r}: {len(missed)} of its parameters "
             f"(first: {missed[0]!r}) are used outside of the layer that owns them."
         )
-    return sums.view(-1, 2), slopes
 
 
 class _Meter:
     """Hooks on every layer that owns a moved parameter: `worth` [T] adds up g_out * d_out by token
     of the row, `seen` are the names of the parameters that were met."""
 
-    def __init__(self, backbone, direction: Direction, names: dict[int, str]):
-        self.seen, self.hooks, self.moves, self.measuring = set(), [], {}, False
+    def __init__(self, backbone: Any, direction: Direction, names: dict[int, str]) -> None:
+        self.worth = torch.zeros(0)
+        self.seen: set[str] = set()
+        self.hooks: list[RemovableHandle] = []
+        self.moves: dict[torch.nn.Module, Direction] = {}
+        self.measuring = False
         for layer in backbone.modules():
             own = {
                 part: direction[names[id(p)]]
@@ -112,7 +135,7 @@ class _Meter:
         for hook in self.hooks:
             hook.remove()
 
-    def after(self, layer, args, kwargs, out):
+    def after(self, layer: torch.nn.Module, args: tuple, kwargs: dict[str, Any], out: Any) -> None:
         # This hook calls the layer once more; and a layer that returns something else than a tensor
         # is left to the check of what was seen.
         if self.measuring or not isinstance(out, torch.Tensor):
@@ -126,12 +149,14 @@ class _Meter:
             out.requires_grad_(True)
         out.register_hook(lambda g_out: self.add(g_out, d_out))
 
-    def add(self, g_out, d_out):
+    def add(self, g_out: torch.Tensor, d_out: torch.Tensor) -> None:
         worth = (g_out.float() * d_out.float()).reshape(len(self.worth), -1)
         self.worth += worth.sum(1)
 
 
-def _direct_slope(layer, move: Direction, args, kwargs) -> torch.Tensor:
+def _direct_slope(
+    layer: torch.nn.Module, move: Direction, args: tuple, kwargs: dict[str, Any]
+) -> torch.Tensor:
     """What moving the layer's own parameters does to its output at the same input."""
     if isinstance(layer, LINEAR):
         still = {
@@ -147,5 +172,5 @@ def _direct_slope(layer, move: Direction, args, kwargs) -> torch.Tensor:
         return forward_ad.unpack_dual(functional_call(layer, moved, args, kwargs)).tangent
 
 
-def _length(segment) -> int:
+def _length(segment: Segment) -> int:
     return segment.prompt + sum(segment.responses)

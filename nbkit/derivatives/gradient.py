@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from nbkit.derivatives.parameters import Direction, choose, differentiable
 from nbkit.logprobs.engine import default_budget, forward_passes
-from nbkit.logprobs.table import check_finite
+from nbkit.logprobs.finite import check_finite
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
 

@@ -10,9 +10,10 @@ from tqdm.auto import tqdm
 
 from nbkit.derivatives.exact import check_packed, dual_level
 from nbkit.derivatives.parameters import Direction
+from nbkit.logprobs.attending import packed_states
 from nbkit.logprobs.engine import default_budget
 from nbkit.logprobs.head import target_logps, target_slopes
-from nbkit.logprobs.packing import pack_row, packed_states, plan_rows
+from nbkit.logprobs.packing import pack_row, plan_rows
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
 
@@ -32,7 +33,7 @@ def forward_mode(
     Raises:
         CannotServe: the packed path cannot serve this policy. (A ValueError.)
     """
-    check_packed(policy, token_pairs, "Forward mode")
+    check_packed(policy, token_pairs, "jvp")
     model = policy.causal_lm
     logps, slopes = torch.zeros(2, 2 * len(token_pairs), dtype=torch.float64)
     with (

@@ -3,8 +3,6 @@ with the direction. Slow; what the other ways are checked against."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from tqdm.auto import tqdm
 
@@ -55,7 +53,7 @@ def response_logp(policy: Policy, prompt: list[int], response: list[int]) -> tor
     return logps[max(len(prompt) - 1, 0) :].sum()
 
 
-def some(token_pairs: list[TokenPair], count: int) -> Iterable[int]:
+def of_all_lengths(token_pairs: list[TokenPair], count: int) -> list[int]:
     """Positions of `count` pairs of different lengths: the middle of each of as many shares."""
     by_length = sorted(range(len(token_pairs)), key=lambda i: token_pairs[i].tokens)
     count = min(count, len(by_length))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -35,7 +35,7 @@ def choose(policy: Policy, parameters: str | Callable[[str], bool] | None = None
         )
     with policy.ready():  # no other thread has put something in their place
         named = dict(policy.causal_lm.named_parameters())
-    chosen = {
+    chosen: Direction = {
         name: p
         for name, p in named.items()
         if p.is_floating_point() and _adapter(policy, name) in (None, *active) and rule(name)
@@ -60,7 +60,7 @@ def _adapter(policy: Policy, name: str) -> str | None:
 
 
 @contextlib.contextmanager
-def differentiable(policy: Policy, chosen: Direction):
+def differentiable(policy: Policy, chosen: Direction) -> Iterator[None]:
     """Inside the block exactly the chosen parameters require gradients, and gradients are made;
     the policy is ready (see `Policy.ready`)."""
     wanted = {id(p) for p in chosen.values()}

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.cache.files import as_folder, keep_table, try_folder
-from nbkit.cache.hashes import hash_content, hash_pairs, with_defaults
+from nbkit.cache.files import as_folder
+from nbkit.cache.hashes import hash_content, hash_pairs
 from nbkit.evaluate import wins
-from nbkit.experiments.arguments import refuse, seed_list
-from nbkit.experiments.gains import _control_name
-from nbkit.experiments.jobs import check_workers, run_jobs
+from nbkit.experiments.arguments import check_names, seed_list
+from nbkit.experiments.jobs import check_workers
+from nbkit.experiments.kept import read_kept, run_kept
+from nbkit.experiments.trials import Key, Trial, plan
 from nbkit.inputs import as_ids, as_pairs, as_policy, as_prompts
 from nbkit.judges import rewards
 from nbkit.logprobs.rows import rows_of_tokens
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
-from nbkit.sampling import sample
+from nbkit.sampling import TEMPERATURE, TOP_P, sample
 from nbkit.scores.margins import log_ratios
-from nbkit.select.controls import random
 from nbkit.tokens.ids import tokenize_pairs, tokenize_prompts
-from nbkit.train.dpo import reference_table, settings_in_effect, train_dpo
-from nbkit.train.planning import pairs_that_fit, updates
+from nbkit.train.dpo import settings_in_effect, train_dpo
+from nbkit.train.fitting import pairs_that_fit
+from nbkit.train.learned import said_once
+from nbkit.train.reference import reference_table
+from nbkit.train.settings import Training
 
 BUDGETS = ("examples", "updates")
-
-
-# what `compare` gives to `train_dpo` itself
+# what it gives to `train_dpo` itself
 OWN = {"seed", "order", "keep", "trace", "trace_every", "checkpoints", "copy_model"}
-
-
-SAMPLING = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": None}
 
 
 def compare(
@@ -50,12 +48,14 @@ def compare(
     in_order: str | Iterable[str] = (),
     held_out=None,
     measures: Mapping[str, Callable[[object, str], float]] | None = None,
-    sampling: Mapping | None = None,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    max_new_tokens: int | None = None,
     reference: Policy | pd.DataFrame | None = None,
     cache: str | Path | None = None,
     workers: int = 1,
     progress: bool = True,
-    **training,
+    **training: Unpack[Training],
 ) -> pd.DataFrame:
     """Train on each selection, on full data and on random controls, and judge the policies.
 
@@ -78,7 +78,7 @@ def compare(
             else is shuffled by the seed.
         held_out: pairs on which `accuracy` and the shifts of log-probs are measured.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        sampling: `temperature, top_p, max_new_tokens` of the answers; default 0.7, 1, `sample`'s.
+        temperature, top_p, max_new_tokens: of the answers, see `nbkit.sample`.
         reference: DPO's reference; default the policy itself, as it is before training. A
             log-prob table over `pairs` and `held_out` will do, unless there are edited pairs.
         cache: folder in which every finished run is kept by content, settings and versions; the
@@ -103,130 +103,106 @@ def compare(
             that is no finite number; and what `train_dpo` and `sample` refuse.
         TypeError: selections without names; a judge or measure that is no function.
         OSError: nothing can be kept in `cache`. Found before anything is trained.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(8)
+        >>> how = dict(seeds=1, budgets="examples", max_steps=1, learning_rate=1e-3, progress=False)
+        >>> sets, prompts = {"first": pairs["id"][:4]}, nb.world.prompts(4)
+        >>> nb.compare(policy, pairs, sets, prompts, nb.world.reward, **how).selection.tolist()
+        ['before', 'full', 'first', 'random 4']
     """
+    check_names(compare, training, OWN, "comparison")
     policy, pairs, prompts = as_policy(policy), as_pairs(pairs), as_prompts(prompts)
     check_workers(policy, workers)
     seeds, budgets, in_order = seed_list(seeds), _names(budgets), _names(in_order)
-    measures, length = measures or {}, training.get("max_length")
-    how = {**SAMPLING, **(sampling or {})}
-    _check(selections, budgets, in_order, judge, measures, how, training)
-    settings_in_effect(policy, **training)  # refuses what cannot be trained with
+    measures = measures or {}
+    _check(selections, budgets, in_order, judge, measures)
+    settings = settings_in_effect(policy, training)  # refuses what cannot be trained with
     chosen = _chosen(selections, pairs, reference)
+    length = settings["max_length"]
+    sets = _fitting(policy, pairs, chosen, held_out, length)
+    how = dict(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    rows, trials = plan(
+        {**chosen, **sets.edited}, sets.full, settings, seeds=seeds, budgets=budgets,
+        in_order=in_order,
+    )  # fmt: skip
+    files = {}
+    if cache is not None:
+        files = _files(as_folder(cache), policy, trials, sets, reference, prompts, how)
+    kept = read_kept(files)
+    _try_judge(policy, prompts, judge, measures, how)
+    judged = {key: _judged(said, prompts, judge, measures, policy) for key, said in kept.items()}
+    if missing := {key: trial for key, trial in trials.items() if key not in kept}:
+        table, edited, watched = _tables(policy, reference, sets, length, progress)
+        jobs = {
+            key: (policy, trial, edited.get(trial.selection, table), prompts, how, watched, length)
+            for key, trial in missing.items()
+        }
+        options = dict(workers=workers, progress=progress, desc="comparing, runs")
+        with said_once():
+            for key, said in run_kept(_train_and_answer, jobs, files, **options):
+                judged[key] = _judged(said, prompts, judge, measures, policy)
+    return pd.DataFrame([{**row, **_verdict(judged, key)} for row, key in rows])
 
-    def fitting(some, what):
-        return pairs_that_fit(policy, some, length, what)
 
-    def table_of(some):
-        table = reference_table(policy, reference, some, length, progress)
-        return rows_of_tokens(table, tokenize_pairs(policy.tokenizer, some))
+class _Sets(NamedTuple):
+    """The pairs of a comparison that fit the model."""
 
-    fit = fitting(pairs, "pairs")
+    full: Dataset
+    edited: dict[str, Dataset]  # by the selection's name
+    held_out: Dataset | None
+
+
+def _fitting(policy, pairs, chosen, held_out, max_length) -> _Sets:
+    full = pairs_that_fit(policy, pairs, max_length)
     edited = {
-        name: fitting(some, f"pairs of selection {name!r}")
+        name: pairs_that_fit(policy, some, max_length, f"pairs of selection {name!r}")
         for name, some in chosen.items()
         if isinstance(some, Dataset)
     }
     if held_out is not None:
-        held_out = fitting(as_pairs(held_out, "held_out"), "held-out pairs")
-    rows, runs = _plan({**chosen, **edited}, fit, seeds, budgets, set(in_order), training)
-    files = dict.fromkeys(runs)
-    if cache is not None:
-        asked = tokenize_prompts(policy.tokenizer, prompts), policy.tokenizer.eos_token_id
-        generation = policy.causal_lm.generation_config.to_dict()
-        answering = with_defaults(sample, how)
-        common = hash_content(policy, policy, reference, asked, generation, answering, held_out)
-        prints = hash_pairs(policy, fit)
-        edited_prints = {name: hash_pairs(policy, some) for name, some in edited.items()}
-        for key, run in runs.items():
-            of = edited_prints.get(run.selection, prints)
-            told = None if run.pairs is None else [(id_, of[id_]) for id_ in run.pairs["id"]]
-            settings = settings_in_effect(policy, **run.settings)
-            content = hash_content(policy, common, told, settings, run.answer_seed)
-            files[key] = as_folder(cache) / f"{content}.parquet"
-        if not all(file.exists() for file in files.values()):
-            try_folder(cache)
-    _try_judge(policy, prompts, judge, measures, how)
-    known, known_edited = table_of(fit), {name: table_of(some) for name, some in edited.items()}
-    watched = None if held_out is None else (held_out, table_of(held_out))
-    jobs = [
-        (files[key], _train_and_answer, policy, run, known_edited.get(run.selection, known),
-         prompts, how, watched, length)
-        for key, run in runs.items()
-    ]  # fmt: skip
-    judged, keys = {}, list(runs)
-    for number, answers in run_jobs(
-        keep_table, jobs, workers, progress=progress, desc="comparing, runs"
-    ):
-        judged[keys[number]] = _judged(answers, prompts, judge, measures, policy.tokenizer)
-    return pd.DataFrame([{**row, **_verdict(judged, key)} for row, key in rows])
+        held_out = as_pairs(held_out, "held_out")
+        held_out = pairs_that_fit(policy, held_out, max_length, "held-out pairs")
+    return _Sets(full, edited, held_out)
 
 
-class _Run(NamedTuple):
-    """One training (or none) and the answers of what it left."""
+def _tables(policy, reference, sets: _Sets, max_length, progress):
+    """The reference's log-prob tables: of full data, of edited pairs by the selection's name, and
+    of the held-out pairs, with these."""
 
-    selection: str
-    seed: int
-    pairs: Dataset | None  # None: the policy as it is
-    settings: dict  # for train_dpo
-    answer_seed: int
+    def table_of(some):
+        table = reference_table(policy, reference, some, max_length, progress)
+        return rows_of_tokens(table, tokenize_pairs(policy.tokenizer, some))
 
-    @property
-    def key(self):
-        return self.selection, self.seed, self.settings.get("max_steps", 0)
+    full, edited = table_of(sets.full), {name: table_of(some) for name, some in sets.edited.items()}
+    return full, edited, None if sets.held_out is None else (sets.held_out, table_of(sets.held_out))
 
 
-def _plan(selections, fit, seeds, budgets, in_order, training):
-    """Rows of the result, each with the key of its run; and the runs by key. A run may serve two
-    rows: full data makes the same updates in both budgets."""
-    rows, runs = [], {}
-    most = updates(len(fit), **training)
-    for seed in seeds:
-        baseline = _Run("baseline", seed, None, {}, answer_seed=2 * seed + 1)
-        runs[baseline.key] = baseline
-        for name, subset in _subsets(selections, fit, seed).items():
-            size = 0 if subset is None else len(subset)
-            for budget in budgets:
-                settings = {}
-                if size:
-                    steps = most if budget == "updates" else updates(size, **training)
-                    order = "given" if name in in_order else "shuffled"
-                    settings = dict(training, max_steps=steps, order=order, seed=seed)
-                run = _Run(name, seed, subset, settings, answer_seed=2 * seed)
-                runs[run.key] = run
-                row = dict(selection=name, seed=seed, budget=budget, pairs=size)
-                rows.append((dict(row, updates=run.key[2]), run.key))
-    return rows, runs
+def _files(
+    folder: Path, policy, trials: Mapping[Key, Trial], sets: _Sets, reference, prompts, how
+) -> dict[Key, Path]:
+    """Where the answers of each trial are kept: named after all that decides them."""
+    asked = tokenize_prompts(policy.tokenizer, prompts), policy.tokenizer.eos_token_id
+    generation = policy.causal_lm.generation_config.to_dict()
+    common = hash_content(policy, policy, reference, asked, generation, how, sets.held_out)
+    prints = hash_pairs(policy, sets.full)
+    edited_prints = {name: hash_pairs(policy, some) for name, some in sets.edited.items()}
+    files = {}
+    for key, trial in trials.items():
+        of = edited_prints.get(trial.selection, prints)
+        told = None if trial.pairs is None else [(id_, of[id_]) for id_ in trial.pairs["id"]]
+        content = hash_content(policy, common, told, trial.settings, trial.answer_seed)
+        files[key] = folder / f"{content}.parquet"
+    return files
 
 
-def _subsets(selections, fit, seed) -> dict[str, Dataset | None]:
-    """What is trained on, by name: nothing, everything, the selections and their controls."""
-    row_of = {id_: row for row, id_ in enumerate(fit["id"])}
-    subsets = {"before": None, "full": fit}
-    for name, selection in selections.items():
-        if not isinstance(selection, Dataset):
-            unknown = [id_ for id_ in selection if id_ not in row_of]
-            if unknown:
-                raise ValueError(
-                    f"Selection {name!r}: {len(unknown)} of its {len(selection)} ids are not "
-                    f"among the {len(fit)} pairs that fit the model (first: {unknown[0]!r}): it "
-                    f"would be trained on {len(selection) - len(unknown)}. Select, and draw "
-                    "controls, among the pairs of a log-prob table."
-                )
-            selection = fit.select([row_of[id_] for id_ in selection])
-        subsets[name] = selection
-    sizes = {len(subsets[name]) for name in selections}
-    for size in sorted(size for size in sizes if size < len(fit)):
-        ids = random(range(size), fit, seed)
-        subsets[_control_name(size)] = fit.select([row_of[id_] for id_ in ids])
-    return subsets
-
-
-def _train_and_answer(policy, run, table, prompts, how, watched, length) -> pd.DataFrame:
+def _train_and_answer(policy, trial: Trial, table, prompts, how, watched, length) -> pd.DataFrame:
     """Column `response` [prompts], and what was measured on held-out pairs in every row."""
-    if run.pairs is not None:
-        settings = dict(run.settings, reference=table, progress=False)
-        policy = train_dpo(policy, run.pairs, **settings).policy
-    responses = sample(policy, prompts, seed=run.answer_seed, progress=False, **how)
+    if trial.pairs is not None:
+        settings = dict(trial.settings, reference=table, progress=False)
+        policy = train_dpo(policy, trial.pairs, **settings).policy
+    responses = sample(policy, prompts, seed=trial.answer_seed, progress=False, **how)
     answers = pd.DataFrame({"response": responses})
     if watched is not None:
         held_out, held_table = watched
@@ -247,9 +223,9 @@ class _Judged(NamedTuple):
     means: dict[str, float]  # column -> value, but for the win rate
 
 
-def _judged(answers, prompts, judge, measures, tokenizer) -> _Judged:
+def _judged(answers, prompts, judge, measures, policy) -> _Judged:
     earned = rewards(judge, prompts, answers.response)
-    tokens = tokenizer(answers.response.tolist(), add_special_tokens=False)["input_ids"]
+    tokens = policy.tokenizer(answers.response.tolist(), add_special_tokens=False)["input_ids"]
     means = {
         "reward": earned.mean(),
         "length": pd.Series(tokens).map(len).mean(),
@@ -272,13 +248,12 @@ def _try_judge(policy, prompts, judge, measures, how) -> None:
         rewards(function, prompts[:1], answer)
 
 
-def _names(given) -> list:
+def _names(given: str | Iterable[str]) -> list[str]:
     """A list of names, of which one may come alone."""
     return [given] if isinstance(given, str) else list(given)
 
 
-def _check(selections, budgets, in_order, judge, measures, how, training) -> None:
-    refuse(training, OWN, "comparison")
+def _check(selections, budgets, in_order, judge, measures) -> None:
     for what, given in (("selections", selections), ("measures", measures)):
         if not isinstance(given, Mapping):
             raise TypeError(
@@ -290,10 +265,6 @@ def _check(selections, budgets, in_order, judge, measures, how, training) -> Non
             raise TypeError(
                 f"{name}: expected a function of (prompt, response), got {function!r:.60}."
             )
-    if unknown := set(how) - {*SAMPLING, "budget"}:
-        raise ValueError(
-            f"sampling: {', '.join(sorted(unknown))} is none of {', '.join(SAMPLING)}."
-        )
     for name in selections:
         if name in ("before", "full", "baseline") or str(name).startswith("random "):
             raise ValueError(f"A selection is named {name!r}, which is the name of a control.")

@@ -6,52 +6,87 @@ from __future__ import annotations
 import json
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
+from datasets import Dataset
 
-from nbkit.cache.files import as_folder, keep_table, try_folder
+from nbkit.cache.files import as_folder
 from nbkit.cache.hashes import hash_content, hash_pairs
-from nbkit.experiments.arguments import refuse, seed_list
-from nbkit.experiments.jobs import check_workers, run_jobs
+from nbkit.experiments.arguments import check_names, seed_list
+from nbkit.experiments.jobs import check_workers
+from nbkit.experiments.kept import read_kept, run_kept
 from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import tokenize_pairs
-from nbkit.train.dpo import reference_table, settings_in_effect, train_dpo
-from nbkit.train.learned import warn_if_noise
-from nbkit.train.planning import pairs_that_fit, updates
+from nbkit.train.dpo import settings_in_effect, train_dpo
+from nbkit.train.fitting import pairs_that_fit
+from nbkit.train.learned import NOTHING, warn_if_noise
+from nbkit.train.reference import reference_table
+from nbkit.train.settings import Training, updates
 
+# what it gives to `train_dpo` itself
+OWN = {"seed", "trace", "trace_every", "checkpoints", "copy_model"}
 HALVES = ("A", "B")
 WATCHED = 32  # pairs on which the precision is measured
 
 
-def validation_loss(policy: Policy, pairs, **options) -> pd.Series:
-    """Mean DPO loss of each pair under reference models that were not trained on it.
-
-    Takes the arguments of `cross_fitted_losses`, and is the mean of its columns: by default six
-    models, two halves by three seeded splits, three of which score each pair, as in the paper.
-
-    Returns:
-        Series by pair id, nats; lower: easier. NaN for a pair too long for the model.
-        `nbkit.select.easiest(validation_loss(...), 0.5)` is Selective DPO's selection.
-    """
-    return cross_fitted_losses(policy, pairs, **options).mean(axis=1).rename("validation_loss")
-
-
-def cross_fitted_losses(
+def validation_loss(
     policy: Policy,
     pairs,
     *,
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Iterable[int] = 3,
     groups: str = "prompt",
     points: int = 1,
     reference: Policy | pd.DataFrame | None = None,
     cache: str | Path | None = None,
     workers: int = 1,
     progress: bool = True,
-    **training,
+    **training: Unpack[Training],
+) -> pd.Series:
+    """Mean DPO loss of each pair under reference models that were not trained on it.
+
+    The mean of the columns of `cross_fitted_losses`, whose errors it has: by default six models,
+    two halves by three seeded splits, three of which score each pair, as in the paper.
+
+    Args:
+        policy, pairs, seeds, groups, points: as of `cross_fitted_losses`.
+        reference, cache, workers, progress: as there.
+        **training: for `nbkit.train_dpo`.
+
+    Returns:
+        Series by pair id, nats; lower: easier. NaN for a pair too long for the model.
+        `nbkit.select.easiest(validation_loss(...), 0.5)` is Selective DPO's selection.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(8)
+        >>> loss = nb.validation_loss(policy, pairs, seeds=1, learning_rate=1e-3, progress=False)
+        >>> len(nb.select.easiest(loss, 0.5))
+        4
+    """
+    losses = cross_fitted_losses(
+        policy, pairs, seeds=seeds, groups=groups, points=points, reference=reference,
+        cache=cache, workers=workers, progress=progress, **training,
+    )  # fmt: skip
+    return losses.mean(axis=1).rename("validation_loss")
+
+
+def cross_fitted_losses(
+    policy: Policy,
+    pairs,
+    *,
+    seeds: int | Iterable[int] = 3,
+    groups: str = "prompt",
+    points: int = 1,
+    reference: Policy | pd.DataFrame | None = None,
+    cache: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+    **training: Unpack[Training],
 ) -> pd.DataFrame:
     """DPO loss of each pair under each reference model that was not trained on it.
 
@@ -87,47 +122,41 @@ def cross_fitted_losses(
         TypeError, ValueError: no column `groups`, a single group, no seeds, or what `train_dpo`
             refuses.
         OSError: nothing can be kept in `cache`. Found before anything is trained.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(8)
+        >>> how = dict(seeds=1, learning_rate=1e-3, progress=False)
+        >>> losses = nb.cross_fitted_losses(policy, pairs, **how)
+        >>> losses.shape, losses.notna().sum(axis=1).unique().tolist()
+        ((8, 2), [1])
     """
+    check_names(cross_fitted_losses, training, OWN, "cross-fitting")
     policy, pairs, seeds = as_policy(policy), as_pairs(pairs), seed_list(seeds)
     check_workers(policy, workers)
     as_count(points, "points")
-    refuse(training, {"seed", "trace", "trace_every", "checkpoints", "copy_model"}, "cross-fitting")
-    settings = settings_in_effect(policy, **training)
-    length = settings["max_length"]
-    fit = pairs_that_fit(policy, pairs, length)
-    split = {}
-    for seed in seeds:
-        half = folds(fit, seed, groups).to_numpy()
-        for name in HALVES:
-            learned, scored = np.flatnonzero(half == name), np.flatnonzero(half != name)
-            split[seed, name] = fit.select(learned), fit.select(scored)
-    files = dict.fromkeys(split)
+    settings = settings_in_effect(policy, training)
+    fit = pairs_that_fit(policy, pairs, settings["max_length"])
+    split = _split(fit, seeds, groups)
+    files = {}
     if cache is not None:
-        common = hash_content(policy, policy, reference, points, settings)
-        prints = hash_pairs(policy, fit)
-        for (seed, name), parts in split.items():
-            halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in parts]
-            content = hash_content(policy, common, halves, seed)
-            files[seed, name] = as_folder(cache) / f"{content}.parquet"
-        if not all(file.exists() for file in files.values()):
-            try_folder(cache)
-    table = reference_table(policy, reference, fit, length, progress)
-    jobs = [
-        (files[seed, name], _train_and_score, policy, *parts, table, points, seed, training)
-        for (seed, name), parts in split.items()
-    ]
-    columns = list(split)
-    losses = dict.fromkeys(columns)  # in this order, whichever finishes first
-    for number, result in run_jobs(
-        keep_table, jobs, workers, progress=progress, desc="cross-fitting, models"
-    ):
-        losses[columns[number]] = result["loss"]
+        files = _files(as_folder(cache), policy, fit, split, (reference, points, settings))
+    losses = read_kept(files)
+    if missing := [key for key in split if key not in losses]:
+        table = reference_table(policy, reference, fit, settings["max_length"], progress)
+        jobs = {
+            key: (policy, *split[key], table, points, {**settings, "seed": key[0]})
+            for key in missing
+        }
+        how = dict(workers=workers, progress=progress, desc="cross-fitting, models")
+        losses |= dict(run_kept(_train_and_score, jobs, files, **how))
+    columns = {key: losses[key]["loss"] for key in split}  # in this order, whichever came first
     ids = pd.Index(pairs["id"][:], name="id")
-    losses = pd.concat(losses, axis=1, names=["split", "half"]).reindex(ids)
+    table = pd.concat(columns, axis=1, names=["split", "half"]).reindex(ids)
     few = fit.select(range(0, len(fit), -(-len(fit) // WATCHED)))
     few = tokenize_pairs(policy.tokenizer, few)
-    warn_if_noise(policy, few, losses.mean(axis=1), settings)
-    return losses
+    warn_if_noise(policy, few, table.mean(axis=1), settings)
+    return table
 
 
 def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
@@ -135,8 +164,21 @@ def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
     `groups`) stay together; they are dealt in random order, much larger groups first, each to the
     half that has fewer pairs so far: so the halves come out about even.
 
+    Args:
+        pairs: Dataset with `id, prompt, chosen, rejected`.
+        seed: of the deal.
+        groups: column whose values stay together, such as "prompt".
+
+    Returns:
+        Series "A" or "B" by pair id.
+
     Raises:
         ValueError: there is no such column, or all pairs are in one group.
+
+    Example:
+        >>> import nbkit as nb
+        >>> nb.folds(nb.world.pairs(8), seed=0).value_counts().to_dict()
+        {'A': 4, 'B': 4}
     """
     if groups not in pairs.column_names:
         raise ValueError(
@@ -161,14 +203,34 @@ def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
     return pd.Series([half_of[name] for name in names], index=index, name="half")
 
 
-def _train_and_score(policy, learned, scored, table, points, seed, training) -> pd.DataFrame:
+def _split(fit: Dataset, seeds: list[int], groups: str) -> dict[tuple[int, str], tuple]:
+    """The pairs to learn and those to score, by (seed, half that is learned)."""
+    split = {}
+    for seed in seeds:
+        half = folds(fit, seed, groups).to_numpy()
+        for name in HALVES:
+            learned, scored = np.flatnonzero(half == name), np.flatnonzero(half != name)
+            split[seed, name] = fit.select(learned), fit.select(scored)
+    return split
+
+
+def _files(folder: Path, policy: Policy, fit: Dataset, split, common) -> dict[tuple, Path]:
+    """Where the losses of each model are kept: named after all that decides them."""
+    common = hash_content(policy, policy, *common)
+    prints = hash_pairs(policy, fit)
+    files = {}
+    for (seed, name), parts in split.items():
+        halves = [[(id_, prints[id_]) for id_ in some["id"]] for some in parts]
+        files[seed, name] = folder / f"{hash_content(policy, common, halves, seed)}.parquet"
+    return files
+
+
+def _train_and_score(policy, learned, scored, table, points, settings) -> pd.DataFrame:
     """Column `loss` of the pairs `scored` under a policy trained on the pairs `learned`."""
-    spacing = -(-updates(len(learned), **training) // points)
+    spacing = -(-updates(len(learned), settings) // points)
+    how = {**settings, "trace_every": spacing, "progress": False}
     with warnings.catch_warnings():  # said once, of all models together
-        warnings.filterwarnings("ignore", "This training taught nothing")
-        run = train_dpo(
-            policy, learned, reference=table, seed=seed, trace=scored, trace_every=spacing,
-            progress=False, **training,
-        )  # fmt: skip
+        warnings.filterwarnings("ignore", NOTHING)
+        run = train_dpo(policy, learned, reference=table, trace=scored, **how)
     trace = run.trace[run.trace.step > 0]
     return np.logaddexp(0.0, -trace.margin).groupby(trace.id).mean().to_frame("loss")

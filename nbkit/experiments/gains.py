@@ -28,6 +28,18 @@ def gain(
 
     Returns:
         Estimate: mean of the paired differences, with a Student-t interval over seeds.
+
+    Raises:
+        ValueError: a selection, a control or a budget that is not in `results`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> rows = [("easy", 0, 0.6), ("easy", 1, 0.7), ("full", 0, 0.5), ("full", 1, 0.5)]
+        >>> results = pd.DataFrame(rows, columns=["selection", "seed", "win_rate"])
+        >>> results = results.assign(budget="examples", pairs=8)
+        >>> round(nb.gain(results, "easy", over="full").value, 3)
+        0.15
     """
     at = results[results.budget == budget]
     by_seed = at.pivot(index="seed", columns="selection", values=metric)
@@ -42,12 +54,13 @@ def gain(
     everything = at[at.selection == "full"].set_index("seed").pairs
     baseline = {}
     for seed, size in own.pairs.items():  # of each seed: a selection's size may differ
-        control = "full" if size == everything.get(seed) else _control_name(size)
+        control = "full" if size == everything.get(seed) else control_name(size)
         if control not in by_seed:
             raise ValueError(f"{selection!r} has no control {control!r} in these results.")
         baseline[seed] = by_seed.loc[seed, control]
     return paired_gain(own[metric], pd.Series(baseline))
 
 
-def _control_name(size: int) -> str:
+def control_name(size: int) -> str:
+    """What `compare` calls the random control of a selection of this size."""
     return f"random {size}"

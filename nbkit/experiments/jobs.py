@@ -54,7 +54,7 @@ from tqdm.auto import tqdm
 NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
 
 _turn = threading.Lock()  # held by the job that this process works on
-_held = []  # the lock of this worker's GPU, while the process lives
+_held: list[FileLock] = []  # the lock of this worker's GPU, while the process lives
 
 
 def run_jobs(
@@ -64,7 +64,9 @@ def run_jobs(
     """Run `function(*job)` for every job, in this process or in several.
 
     Args:
-        function: what to run; one from a notebook cell will do.
+        function: what to run; one from a notebook cell will do. Workers keep the modules that they
+            have imported: `joblib.externals.loky.get_reusable_executor().shutdown()` ends them, and
+            the next ones import a module that you have changed anew.
         jobs: tuples of arguments. With several workers, arguments and results are copied between
             processes: what a job changes in place is its own copy.
         workers: number of processes; 1 runs the jobs here, one after the other (as a job's own
@@ -121,6 +123,13 @@ def at_once(
     Args:
         jobs: key -> a function that needs no arguments, like those of `functools.partial`.
         workers, progress, desc: see `run_jobs`, and for the errors.
+
+    Example:
+        >>> import nbkit as nb
+        >>> from functools import partial
+        >>> jobs = {word: partial(nb.world.reward, "pet of mia ?", word) for word in ("bat", "cat")}
+        >>> nb.at_once(jobs)
+        {'bat': 2.0, 'cat': 0.0}
     """
     keys = list(jobs)
     calls = [(job,) for job in jobs.values()]

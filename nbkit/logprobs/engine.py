@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from nbkit.logprobs.attending import attention, packed_states
 from nbkit.logprobs.head import HALF, target_logps, why_not_plain
-from nbkit.logprobs.packing import attention, pack_row, packed_states, plan_rows
+from nbkit.logprobs.packing import pack_row, plan_rows
 from nbkit.logprobs.precision import scoring_noise
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
@@ -189,7 +190,7 @@ def _padded_inputs(policy, token_pairs, budget):
 
 def _plan_padded(token_pairs, budget):
     """Groups of pairs of similar length, at most `budget` padded tokens each."""
-    groups = []
+    groups: list[list[int]] = []
     for i in sorted(range(len(token_pairs)), key=lambda i: token_pairs[i].longest):
         width = token_pairs[i].longest
         if groups and 2 * width * (len(groups[-1]) + 1) <= budget:
@@ -219,8 +220,9 @@ def _pad(token_pairs, indices, pad_id):
 def _measured_difference(policy: Policy) -> str | None:
     """Score one tiny pair of random tokens, packed and padded."""
     draw = random.Random(0)
-    vocabulary = policy.causal_lm.get_input_embeddings().weight.shape[0]
-    prompt, chosen, rejected = ([draw.randrange(vocabulary) for _ in range(n)] for n in (5, 4, 6))
+    prompt, chosen, rejected = (
+        [draw.randrange(policy.vocabulary) for _ in range(n)] for n in (5, 4, 6)
+    )
     probe = [TokenPair("probe", prompt, chosen, rejected)]
     with policy.ready(), torch.inference_mode():
         try:
@@ -236,7 +238,7 @@ def _measured_difference(policy: Policy) -> str | None:
     return f"on a probe its two paths differ by {difference:.2g} nats a token"
 
 
-def _rounding(policy, probe, padded) -> float:
+def _rounding(policy: Policy, probe: list[TokenPair], padded: torch.Tensor) -> float:
     """By how many nats a token another kernel of the model's own attention changes the log-probs:
     .3, of SmolLM2 in bfloat16."""
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 # Tile of (rows, vocabulary entries) whose float32 logits stay in cache on a CPU, and which is
@@ -147,7 +149,7 @@ def _slices(length, step):
     return [slice(start, start + step) for start in range(0, length, step)]
 
 
-def why_not_plain(model) -> str | None:
+def why_not_plain(model: Any) -> str | None:
     """None when the logits of `model` (a transformers causal LM, in eval mode) are exactly
     hidden @ weight.T; else the reason why they are not. The last word has a measurement: scales and
     caps have too many names to know them all."""
@@ -167,7 +169,7 @@ def why_not_plain(model) -> str | None:
     return _measured_difference(model, head)
 
 
-def _measured_difference(model, head) -> str | None:
+def _measured_difference(model: Any, head: torch.nn.Linear) -> str | None:
     """One tiny forward pass: its logits against hidden @ weight.T, of the backbone by itself."""
     ids = torch.arange(min(8, len(head.weight)), device=head.weight.device)[None]
     with torch.no_grad():

@@ -1,31 +1,19 @@
 """Packed pairs: one row `[prompt | chosen | rejected]` a pair, many pairs to a row, no padding.
 
 The prompt is read once for both responses. Position ids of both responses start where the prompt
-ends, and the attention below lets each response see the prompt and itself only, so every hidden
-state is what a separate `prompt + response` sequence would give. (`prompt` may be any common
+ends, and the attention (attending.py) lets each response see the prompt and itself only, so every
+hidden state is what a separate `prompt + response` sequence would give. (`prompt` may be any common
 prefix, and a pair may have any number of responses.)
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
-import threading
 from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AttentionInterface
 
 from nbkit.tokens.ids import TokenPair
-
-ATTENTION = "nbkit_packed"
-# What models hand to their attention that changes its result (gpt-oss: sinks; Gemma 2: softcap).
-CHANGES_ATTENTION = ("s_aux", "softcap", "position_bias")
-_current = threading.local()
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,8 @@ class PackedRow:
 
 def plan_rows(token_pairs: list[TokenPair], budget: int) -> list[list[int]]:
     """Group pairs, in order, into rows of at most `budget` tokens (a longer pair gets its own)."""
-    rows, tokens = [], 0
+    rows: list[list[int]] = []
+    tokens = 0
     for i, pair in enumerate(token_pairs):
         if rows and tokens + pair.tokens <= budget:
             rows[-1].append(i)
@@ -74,10 +63,16 @@ def plan_rows(token_pairs: list[TokenPair], budget: int) -> list[list[int]]:
     return rows
 
 
-def pack_row(token_pairs: list[TokenPair], indices: list[int], device="cpu") -> PackedRow:
+def pack_row(
+    token_pairs: list[TokenPair], indices: list[int], device: str | torch.device = "cpu"
+) -> PackedRow:
     """Lay the pairs `indices` out in one row."""
-    ids, positions, segments = [], [], []
-    predictors, targets, owners = [], [], []
+    ids: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    predictors: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
     for i in indices:
         pair = token_pairs[i]
         responses = (pair.chosen, pair.rejected)
@@ -99,176 +94,9 @@ def pack_row(token_pairs: list[TokenPair], indices: list[int], device="cpu") -> 
             owners += [2 * i + side] * len(scored)
         segments.append(segment)
 
-    def row(x):
+    def row(x: list) -> torch.Tensor:
         return torch.tensor(x, dtype=torch.long, device=device)
 
     return PackedRow(
         row([ids]), row([positions]), tuple(segments), row(predictors), row(targets), row(owners)
     )
-
-
-def packed_states(model, row: PackedRow, *, backbone=None, fused: bool = True, **inputs):
-    """Last hidden states that predict the scored tokens of a packed row: [S, d].
-
-    Args:
-        model: a transformers causal LM.
-        row: on the model's device.
-        backbone: what is called instead of `model.base_model`.
-        fused: False computes attention from single operations only: slower, and differentiable in
-            forward mode too.
-        **inputs: for the backbone, instead of `input_ids`.
-    """
-    inputs = inputs or dict(input_ids=row.input_ids)
-    with packed_attention(model, row, fused):
-        hidden = (backbone or model.base_model)(
-            position_ids=row.position_ids, use_cache=False, **inputs
-        ).last_hidden_state[0]
-    return hidden[row.predictors]
-
-
-@contextlib.contextmanager
-def packed_attention(model, row: PackedRow, fused: bool = True):
-    """Inside the block, `model` (a transformers model) attends as `row` is packed."""
-    _current.row, _current.layout, _current.fused = row, None, fused
-    try:
-        with attention(model, ATTENTION):
-            with contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
-                yield
-    finally:
-        _current.row = _current.layout = None
-
-
-@contextlib.contextmanager
-def attention(model, name: str):
-    """Inside the block, `model` takes the attention that transformers knows by this name."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = name
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
-
-
-def attend_packed(module, query, key, value, attention_mask, scaling=None, **kwargs):
-    """transformers' attention interface over a packed row.
-
-    query [1, heads, T, d], key and value [1, kv heads, T, d] -> output [1, T, heads, d], None.
-    """
-    if unknown := sorted(name for name in CHANGES_ATTENTION if kwargs.get(name) is not None):
-        raise NotImplementedError(f"packed attention knows no {', '.join(unknown)}")
-    row = _current.row
-    if _current.fused and _has_varlen(query):
-        if _current.layout is None:  # made at the first layer, used by all
-            _current.layout = varlen_layout(row)
-        return _attend_varlen(_current.layout, query, key, value, scaling), None
-    gqa = query.shape[1] != key.shape[1]
-    pieces = []  # [1, rows, heads, d], in the order of the row
-    for segment in row.segments:
-        prompt = slice(segment.start, segment.start + segment.prompt)
-        for n, own in enumerate(segment.response_slices()):
-            attended = _prompt_and_response if n == 0 or _shorter(prompt, own) else _response_only
-            y = attended(query, key, value, prompt, own, scale=scaling, enable_gqa=gqa)
-            rows = own.stop - own.start + (segment.prompt if n == 0 else 0)
-            pieces.append(y[:, :, -rows:].transpose(1, 2))
-    return torch.cat(pieces, dim=1), None
-
-
-AttentionInterface.register(ATTENTION, attend_packed)
-
-
-def varlen_serves(device: str, dtype: torch.dtype, capability: tuple[int, int]) -> bool:
-    """Whether variable-length attention has a kernel: in half precision, on CUDA devices since
-    Ampere (a T4 has none)."""
-    half = dtype in (torch.float16, torch.bfloat16)
-    return device == "cuda" and half and capability >= (8, 0)
-
-
-def _has_varlen(query) -> bool:
-    capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (0, 0)
-    return varlen_serves(query.device.type, query.dtype, capability)
-
-
-@dataclass(frozen=True)
-class VarlenLayout:
-    """A packed row as variable-length attention wants it. Queries are the row as it lies: prompt +
-    first response, then each later response. Keys are gathered (`keys`, long), so that each query
-    sequence has prompt + its own response, aligned at the last token."""
-
-    keys: torch.Tensor
-    query_ends: torch.Tensor
-    key_ends: torch.Tensor
-    longest_query: int
-    longest_key: int
-
-
-def varlen_layout(row: PackedRow) -> VarlenLayout:
-    """The variable-length layout of `row`; ends are int32 cumulative lengths from 0."""
-    keys, query_lengths, key_lengths = [], [], []
-    for segment in row.segments:
-        prompt = range(segment.start, segment.start + segment.prompt)
-        for n, own in enumerate(segment.response_slices()):
-            length = own.stop - own.start
-            keys += [*prompt, *range(own.start, own.stop)]
-            query_lengths.append(length + (segment.prompt if n == 0 else 0))
-            key_lengths.append(length + segment.prompt)
-    device = row.input_ids.device
-
-    def ends(lengths):
-        cumulative = list(accumulate(lengths, initial=0))
-        return torch.tensor(cumulative, dtype=torch.int32, device=device)
-
-    return VarlenLayout(
-        torch.tensor(keys, device=device), ends(query_lengths), ends(key_lengths),
-        max(query_lengths), max(key_lengths),
-    )  # fmt: skip
-
-
-def _attend_varlen(layout: VarlenLayout, query, key, value, scaling):
-    """One flash-attention call for the whole row, where `varlen_serves`."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, d]
-    key, value = key[layout.keys], value[layout.keys]
-    options = dict(scale=scaling, window_size=(-1, 0))
-    if (groups := query.shape[1] // key.shape[1]) > 1:
-        if _takes_groups(varlen_attn):
-            options["enable_gqa"] = True
-        else:
-            key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    out = varlen_attn(
-        query.contiguous(), key, value,
-        layout.query_ends, layout.key_ends, layout.longest_query, layout.longest_key, **options,
-    )  # fmt: skip
-    return out[None]
-
-
-@functools.cache
-def _takes_groups(varlen_attn) -> bool:
-    """Whether it takes fewer key heads than query heads: from torch 2.12 on."""
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
-
-
-def _shorter(a: slice, b: slice) -> bool:
-    return a.stop - a.start < b.stop - b.start
-
-
-def _rows(x, prompt: slice, own: slice):
-    """Rows `prompt` and `own` of [1, heads, T, d], one after the other."""
-    if own.start == prompt.stop:
-        return x[:, :, prompt.start : own.stop]
-    return torch.cat([x[:, :, prompt], x[:, :, own]], dim=2)
-
-
-def _prompt_and_response(query, key, value, prompt, own, **options):
-    """Causal attention over prompt + response. For a later response the prompt's own rows are
-    computed once more: with a short prompt that costs less than a masked square."""
-    q, k, v = (_rows(x, prompt, own) for x in (query, key, value))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, **options)
-
-
-def _response_only(query, key, value, prompt, own, **options):
-    """Attention of the response's rows over prompt + response."""
-    k, v = (_rows(x, prompt, own) for x in (key, value))
-    rows, columns = own.stop - own.start, k.shape[2]
-    mask = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril(columns - rows)
-    return F.scaled_dot_product_attention(query[:, :, own], k, v, attn_mask=mask, **options)

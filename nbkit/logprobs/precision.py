@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -17,12 +19,11 @@ NOISE = {
 }
 
 
-def scoring_noise(dtype: torch.dtype | str, tokens):
+def scoring_noise(dtype: torch.dtype | str, tokens: Any) -> Any:
     """Rough rms error, in nats, of a log-prob summed over `tokens` response tokens (a number, or an
     array of them) that a model in `dtype` (torch's, or its name) computed; right within a factor
     of 5. Differences below it, between two log-probs, say nothing.
     """
-    if isinstance(dtype, str):
-        dtype = getattr(torch, dtype.removeprefix("torch."))
-    noise = NOISE[dtype] * np.sqrt(tokens)
+    known = getattr(torch, dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
+    noise = NOISE[known] * np.sqrt(tokens)
     return float(noise) if np.ndim(noise) == 0 else noise

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from nbkit.left_out import some
+from nbkit.pair_ids import check_each_once
 from nbkit.tokens.ids import TokenPair
 
 LOGPS = ["chosen_logp", "rejected_logp"]
 
 
-def rows_of(table: pd.DataFrame, ids, what: str = "reference") -> pd.DataFrame:
+def rows_of(table: pd.DataFrame, ids: Iterable[str], what: str = "reference") -> pd.DataFrame:
     """The rows of a log-prob table for `ids`, in their order. The table may hold more.
 
     Args:
@@ -33,12 +36,7 @@ def rows_of(table: pd.DataFrame, ids, what: str = "reference") -> pd.DataFrame:
             "Score them too (nb.response_logprobs), or give the policy itself."
         )
     rows = table[table.index.isin(ids)]
-    if rows.index.has_duplicates:
-        twice = rows.index[rows.index.duplicated()][0]
-        raise ValueError(
-            f"The table {what!r} holds pair {twice!r} more than once. Of two tables in one, "
-            "`table[~table.index.duplicated()]` keeps the first row of each pair."
-        )
+    check_each_once(rows.index, f"The table {what!r}")
     rows = rows.loc[ids]
     if (bad := ~np.isfinite(rows[LOGPS].to_numpy(float)).all(axis=1)).any():
         raise ValueError(

@@ -27,9 +27,9 @@ NUMBERS = ["chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
 class LogprobCache:
     """Rows of a log-prob table by pair hash, in the subfolder of one policy."""
 
-    def __init__(self, folder: str | Path, policy: Policy):
+    def __init__(self, folder: str | Path, policy: Policy) -> None:
         self.folder = as_folder(folder) / f"{hash_weights(policy)}-{SCORING}"
-        self.unwritten = []
+        self.unwritten: list[pd.DataFrame] = []
 
     def load(self) -> pd.DataFrame:
         """Every row written so far, indexed by `hash_pair`."""
@@ -50,7 +50,7 @@ class LogprobCache:
     def write(self, rows: pd.DataFrame) -> None:
         """Add a part. Several processes may write into one folder. Rows that cannot be written
         (there is a warning) go with the next part."""
-        self.unwritten.append(rows[np.isfinite(rows).all(axis=1)])
+        self.unwritten.append(rows.loc[np.isfinite(rows.to_numpy()).all(axis=1)])
         part, file = pd.concat(self.unwritten), self.folder / f"{uuid.uuid4().hex}.parquet"
         if not len(part) or keep(part, file, self.folder.parent):
             self.unwritten = []

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from nbkit.cache.files import try_folder
 from nbkit.cache.hashes import hash_pair
-from nbkit.inputs import as_count, as_pairs, as_policy
-from nbkit.logprobs.engine import score_tokens
+from nbkit.inputs import as_limit, as_policy
+from nbkit.logprobs.engine import Scored, score_tokens
+from nbkit.logprobs.finite import check_finite
+from nbkit.logprobs.fitting import tokenize
 from nbkit.logprobs.rows import LOGPS
 from nbkit.logprobs.store import LogprobCache
 from nbkit.models.policy import Policy
-from nbkit.tokens.ids import TokenPair, check_vocabulary, split_unscored, tokenize_pairs
+from nbkit.pairs.sources import Pairs
+from nbkit.tokens.ids import TokenPair
 from nbkit.tokens.texts import token_pieces
 
 COUNTS = ["chosen_tokens", "rejected_tokens"]
@@ -27,7 +29,7 @@ SECONDS_BETWEEN_PARTS = 20.0
 
 def response_logprobs(
     policy: Policy,
-    pairs,
+    pairs: Pairs,
     *,
     max_length: int | None = None,
     path: str = "auto",
@@ -103,7 +105,7 @@ def logprob_table(
     store = LogprobCache(cache, policy) if cache is not None else None
     sums = _Sums(policy, token_pairs, store)
     todo = np.array(sums.missing(), dtype=int)
-    if store and try_cache and len(todo):
+    if cache is not None and try_cache and len(todo):
         try_folder(cache)
     try:
         with tqdm(
@@ -120,7 +122,7 @@ def logprob_table(
     return sums.table()
 
 
-def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> pd.DataFrame:
+def token_logprobs(policy: Policy, pairs: Pairs, *, max_length: int | None = None) -> pd.DataFrame:
     """Log-prob of each response token: what `response_logprobs` sums.
 
     Args:
@@ -169,34 +171,6 @@ def token_logprobs(policy: Policy, pairs, *, max_length: int | None = None) -> p
     return pd.concat([frames[i] for i in sorted(frames)], ignore_index=True)
 
 
-def as_limit(value, name: str) -> int | None:
-    """A whole number above 0, or None where the default is meant."""
-    return None if value is None else as_count(value, name)
-
-
-def check_finite(policy: Policy, token_pairs: list[TokenPair], scored, positions=None) -> None:
-    """Raise ValueError, naming the first pair, if a forward pass gave NaN or infinity;
-    `positions` maps its pair numbers to `token_pairs`."""
-    bad = ~scored.logps.isfinite()
-    if bad.any():
-        first = int(scored.owners[bad].min()) // 2
-        pair = token_pairs[first if positions is None else positions[first]]
-        raise not_finite(policy, f"pair {pair.id!r}")
-
-
-def not_finite(policy: Policy, where: str) -> ValueError:
-    """The error of a policy that gives NaN or infinity for `where`, with the likely cause."""
-    parameters = policy.causal_lm.named_parameters()
-    broken = next((name for name, p in parameters if not p.isfinite().all()), None)
-    if broken:
-        cause = f"Its weights hold NaN or infinity ({broken}): load them again, or train anew."
-    elif policy.dtype == torch.float16:
-        cause = "Numbers above 65,504 overflow in float16: load it in bfloat16 or float32."
-    else:
-        cause = f"Its weights are finite, so the numbers overflow on the way, in {policy.dtype}."
-    return ValueError(f"Policy {policy.name!r} gives NaN or infinity for {where}. {cause}")
-
-
 class _Sums:
     """The table as it grows: sums and counts by pair, and the parts that go to the cache."""
 
@@ -205,19 +179,19 @@ class _Sums:
         self.logp = np.zeros((len(token_pairs), 2))
         self.tokens = np.zeros((len(token_pairs), 2), int)
         self.store, self.unwritten, self.written_at = store, [], time.monotonic()
-        self.keys = [hash_pair(p) for p in token_pairs] if store else None
+        self.keys = [hash_pair(p) for p in token_pairs] if store else []
 
     def missing(self) -> list[int]:
         """Pairs to score; those found in the cache are filled in."""
         known = self.store.load() if self.store else pd.DataFrame()
         if not len(known):
             return list(range(len(self.pairs)))
-        rows = known.index.get_indexer(self.keys)
+        rows = known.index.get_indexer(pd.Index(self.keys))
         self.logp[rows >= 0] = known[LOGPS].to_numpy()[rows[rows >= 0]]
         self.tokens[rows >= 0] = known[COUNTS].to_numpy()[rows[rows >= 0]]
         return np.flatnonzero(rows < 0).tolist()
 
-    def add(self, scored, positions: np.ndarray):
+    def add(self, scored: Scored, positions: np.ndarray) -> None:
         """Add one forward pass; `positions` maps its pair numbers to rows of the table."""
         check_finite(self.policy, self.pairs, scored, positions)
         owners = scored.owners.numpy()
@@ -229,7 +203,7 @@ class _Sums:
             if time.monotonic() - self.written_at > SECONDS_BETWEEN_PARTS:
                 self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         if self.store and self.unwritten:
             keys = [self.keys[i] for i in self.unwritten]
             self.store.write(self._numbers().iloc[self.unwritten].set_axis(keys))
@@ -243,18 +217,3 @@ class _Sums:
     def _numbers(self) -> pd.DataFrame:
         columns = zip([*LOGPS, *COUNTS], [*self.logp.T, *self.tokens.T], strict=True)
         return pd.DataFrame(dict(columns))
-
-
-def tokenize(policy: Policy, pairs, max_length, what="pairs", kept_as="left_out"):
-    """Token pairs that can be scored, and a `LeftOut` of the others.
-
-    Raises and warns as `response_logprobs` does, of `what`; `kept_as` is the place in the `attrs`
-    of the caller's result where the others will be found.
-    """
-    max_length = as_limit(max_length, "max_length") or policy.max_length
-    pairs = as_pairs(pairs, what)
-    token_pairs = tokenize_pairs(policy.tokenizer, pairs)
-    check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
-    fit, left_out = split_unscored(token_pairs, max_length)
-    left_out.warn(len(token_pairs), what, f".attrs[{kept_as!r}]", stacklevel=3)
-    return fit, left_out

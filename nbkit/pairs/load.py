@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -14,6 +13,7 @@ from nbkit.pairs import columns as parts
 from nbkit.pairs.messages import as_messages
 from nbkit.pairs.sources import Pairs
 from nbkit.pairs.tables import Table
+from nbkit.warning import warn
 
 MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
 FOLDING = ("plain", "conversational", "text answers")  # other text can be put to their prompts
@@ -129,8 +129,7 @@ def load_pairs(
     columns = columns or {}
     used = recipes.choose(table, recipe, columns)
     made, problems, ties = recipes.apply(used, table) if used else ({}, [], [])
-    of_recipe = {row for row, *_ in problems + ties}
-    if len(of_recipe) == table.rows:
+    if len({row for row, *_ in problems + ties}) == table.rows:
         nothing = [(row, None, *what) for row, *what in problems + ties]
         raise checks.bad_pairs(checks.make_report(nothing), table.rows)
     core, asked = parts.take(table, columns, made)
@@ -138,32 +137,18 @@ def load_pairs(
     core |= {name: [*map(as_messages, core[name])] for name in sources.TEXT_COLUMNS if name in core}
     layout = layouts.recognise(core, table.names, columns)
 
-    pairs, found = rows.convert(core, layout, passed_over=of_recipe)
+    passed_over = {row for row, *_ in problems + ties}
+    pairs, found = rows.make_pairs(core, layout, table, scores, chat, passed_over)
     problems += found
-    gives_messages = layout.gives_messages or "system" in core
-    if gives_messages or chat:
-        told, found = rows.template_settings(core, table)
-        pairs |= told
-        problems += found
-    pairs |= scores
-    pairs["id"] = rows.pair_ids(core, pairs)
-    problems += rows.id_problems(pairs)
-    if scores:
-        problems += rows.score_problems(pairs, passed_over=of_recipe)
-    problems += rows.duplicates(pairs, passed_over={row for row, *_ in problems + ties})
-
-    found = [(row, pairs["id"][row], *what) for row, *what in problems + ties]
-    report = checks.make_report(found)
+    report = checks.make_report([(row, pairs["id"][row], *what) for row, *what in problems + ties])
     if problems and on_bad == "raise" or report["row"].nunique() == table.rows:
         raise checks.bad_pairs(report, table.rows)
     left_out = set(report["row"])
     good = [row for row in range(table.rows) if row not in left_out]
     beside = table.beside()
     notes = [
-        used and recipe is None and f"Read with recipe={used.name!r}: {used.says}. Name the recipe "
-        "in load_pairs, and this warning ends.",
-        ties and on_bad == "raise" and f"{len(ties)} of {table.rows} rows are ties and left out; "
-        "on_bad='drop' lists them.",
+        recipe is None and _about_the_recipe(used),
+        on_bad == "raise" and _about_ties(ties, table),
         _about_the_prompt(layout, pairs["prompt"][good[0]]),
         hints.unread(
             _saying_more(table, pairs["prompt"], good),
@@ -173,9 +158,24 @@ def load_pairs(
     ]  # fmt: skip
     for note in notes:
         if isinstance(note, str):
-            warnings.warn(note, stacklevel=2)
-    pairs = _build(pairs, beside, good, gives_messages, chat)
+            warn(note)
+    pairs = _build(pairs, beside, good, layout.gives_messages or "system" in core, chat)
     return (pairs, report) if on_bad == "drop" else pairs
+
+
+def _about_the_recipe(used: recipes.Recipe | None) -> str | None:
+    if used is None:
+        return None
+    return (
+        f"Read with recipe={used.name!r}: {used.says}. Name the recipe in load_pairs, and this "
+        "warning ends."
+    )
+
+
+def _about_ties(ties: list, table: Table) -> str | None:
+    if not ties:
+        return None
+    return f"{len(ties)} of {table.rows} rows are ties and left out; on_bad='drop' lists them."
 
 
 def _about_the_prompt(layout: layouts.Layout, first: Any) -> str | None:

@@ -21,6 +21,38 @@ def content_id(prompt: Any, chosen: Any, rejected: Any) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
 
 
+def make_pairs(
+    core: dict,
+    layout: layouts.Layout,
+    table: Table,
+    scores: dict,
+    chat: bool,
+    passed_over: set[int],
+) -> tuple[dict[str, list], list]:
+    """The columns of all pairs, None where a row is bad; and the problems.
+
+    Args:
+        core: the columns that pairs are made of.
+        layout: of the rows.
+        table: with the columns beside them.
+        scores: the two columns of scores, or nothing.
+        chat: plain text will be wrapped into messages.
+        passed_over: rows of which something else is known to be wrong.
+    """
+    pairs, problems = convert(core, layout, passed_over)
+    if layout.gives_messages or "system" in core or chat:
+        told, found = template_settings(core, table)
+        pairs |= told
+        problems += found
+    pairs |= scores
+    pairs["id"] = pair_ids(core, pairs)
+    problems += id_problems(pairs)
+    if scores:
+        problems += score_problems(pairs, passed_over)
+    bad = passed_over | {row for row, *_ in problems}
+    return pairs, problems + duplicates(pairs, passed_over=bad)
+
+
 def convert(core: dict, layout: layouts.Layout, passed_over: set[int]) -> tuple[dict, list]:
     """The columns prompt, chosen, rejected, None where a row is bad; and the problems."""
     nothing = [None] * len(core["chosen"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,16 +29,44 @@ BUILDERS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdata
 
 def read(source: Pairs, split: str, revision: str | None, name: str | None) -> tables.Table:
     """Read `source`, whatever it is; `split`, `revision` and `name` choose within a hub id."""
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        folder = path.is_dir()
-        if not (folder or path.exists() or files.kind_of(path) in SUFFIXES) or folder and name:
-            return tables.from_dataset(_load_from_hub(str(source), split, revision, name))
-        if folder and revision is None:
-            return files.from_folder(path, split)
-    elif isinstance(source, (datasets.DatasetDict, datasets.IterableDatasetDict)):
+    path = Path(source) if isinstance(source, (str, Path)) else None
+    if path and _is_hub_id(path, name):
+        return tables.from_dataset(_load_from_hub(str(source), split, revision, name))
+    if path and path.is_dir() and revision is None:
+        return files.from_folder(path, split)
+    if isinstance(source, (datasets.DatasetDict, datasets.IterableDatasetDict)):
         source, split = _one_split(source, split), "train"
+    _refuse_choices(source, split, revision, name)
+    if path:
+        return files.from_file(path)
+    for kind, table_of in TABLES:
+        if isinstance(source, kind):
+            return table_of(source)
+    hint = ""
+    if isinstance(source, datasets.IterableDataset):
+        hint = " A stream has no fixed rows: take some first, e.g. list(stream.take(1000))."
+    raise TypeError(
+        f"load_pairs got {_describe(source)}; expected a path ({', '.join(SUFFIXES)}), a hub "
+        f"id, a pandas DataFrame, a list of dicts or a datasets.Dataset.{hint}"
+    )
 
+
+TABLES: list[tuple[Any, Callable[[Any], tables.Table]]] = [
+    (pd.DataFrame, tables.from_frame),
+    (datasets.Dataset, tables.from_dataset),
+    ((list, tuple), tables.from_rows),
+]
+
+
+def _is_hub_id(path: Path, name: str | None) -> bool:
+    """Whether this is no file or folder here; or a folder in which a configuration is chosen."""
+    if path.is_dir():
+        return bool(name)
+    return not path.exists() and files.kind_of(path) not in SUFFIXES
+
+
+def _refuse_choices(source: object, split: str, revision: str | None, name: str | None) -> None:
+    """Raise ValueError for choices in a source that has nothing to choose from."""
     if split != "train":
         raise ValueError(
             f"split={split!r} came with a source that has no splits ({_describe(source)}). "
@@ -50,22 +78,6 @@ def read(source: Pairs, split: str, revision: str | None, name: str | None) -> t
             f"revision={revision!r}, name={name!r} came with {_describe(source)}. "
             "Both choose within a hub id; leave them out here."
         )
-
-    if isinstance(source, (str, Path)):
-        return files.from_file(Path(source))
-    if isinstance(source, pd.DataFrame):
-        return tables.from_frame(source)
-    if isinstance(source, datasets.Dataset):
-        return tables.from_dataset(source)
-    if isinstance(source, (list, tuple)):
-        return tables.from_rows(source)
-    hint = ""
-    if isinstance(source, datasets.IterableDataset):
-        hint = " A stream has no fixed rows: take some first, e.g. list(stream.take(1000))."
-    raise TypeError(
-        f"load_pairs got {_describe(source)}; expected a path ({', '.join(SUFFIXES)}), a hub "
-        f"id, a pandas DataFrame, a list of dicts or a datasets.Dataset.{hint}"
-    )
 
 
 def _load_from_hub(

@@ -1,9 +1,11 @@
 """Experiments over several seeds: selections side by side, and the curve over the share kept."""
 
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
@@ -24,22 +26,39 @@ LABELS = {
 }
 
 
-def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
+def comparison(
+    results: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    metric: str = "win_rate",
+    xlabel: str | None = None,
+) -> Axes:
     """Selections side by side: mean over seeds with its 95% Student-t interval, one row each.
 
-    Parameters
-    ----------
-    results
-        Tidy DataFrame as `nbkit.compare` returns it: columns `selection, seed`, the metric, and
-        optionally `budget`: "examples" and "updates" get a marker each, and one together where
-        they are the same runs (full data). Selections stand from top to bottom in the order in
-        which they first appear; controls (`full`, `before`, names that begin with `random`) are
-        grey. A row named `before` also gets a dashed line at its mean. NaN is left out, with a
-        warning.
-    metric
-        Column to draw. Single seeds are faint dots; one seed alone has no interval.
-    xlabel
-        Name and unit of the metric.
+    Args:
+        results: tidy DataFrame as `nbkit.compare` returns it: columns `selection, seed`, the
+            metric, and optionally `budget`: "examples" and "updates" get a marker each, and one
+            together where they are the same runs (full data). Selections stand from top to bottom
+            in the order in which they first appear; controls (`full`, `before`, names that begin
+            with `random`) are grey. A row named `before` also gets a dashed line at its mean. NaN
+            is left out, with a warning.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        metric: column to draw. Single seeds are faint dots; one seed alone has no interval.
+        xlabel: name and unit of the metric.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> results = pd.DataFrame(
+        ...     dict(selection=["easiest", "easiest", "full", "full"], seed=[0, 1, 0, 1],
+        ...          win_rate=[0.60, 0.64, 0.50, 0.52])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> ax = nb.plots.comparison(results, ax)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['easiest', 'full']
+        >>> plt.close()
     """
     if isinstance(results, pd.DataFrame) and "budget" not in results.columns:
         results = results.assign(budget="examples")
@@ -49,6 +68,7 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
     both = set(BUDGETS) <= set(means["budget"])
     ax = current_axes(ax)
     colors = _colors(names)
+    row: Any
     for row in means.itertuples():
         budgets = means.loc[means["selection"] == row.selection, "budget"]
         place = names.index(row.selection) + _offset(row.budget, list(budgets))
@@ -68,19 +88,38 @@ def comparison(results, ax=None, *, metric="win_rate", xlabel=None):
     return ax
 
 
-def share_curve(results, ax=None, *, metric="win_rate", hue=None, parabola=True):
+def share_curve(
+    results: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    metric: str = "win_rate",
+    hue: str | None = None,
+    parabola: bool = True,
+) -> Axes:
     """A metric over the share of pairs kept: mean over seeds, in a band, its 95% t-interval.
 
-    Parameters
-    ----------
-    results
-        Tidy DataFrame with columns `share` (0 to 1), `seed`, the metric and, when given, `hue`.
-    hue
-        Column with a line for each of its values (such as the policy), in order of appearance.
-    parabola
-        Also draw, dotted, the least-squares parabola through the means (three shares or more),
-        and mark its vertex when it is a maximum inside the measured range. Its interval is a
-        matter of `nbkit.parabola_peak`.
+    Args:
+        results: tidy DataFrame with columns `share` (0 to 1), `seed`, the metric and, when given,
+            `hue`.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        metric: column to draw.
+        hue: column with a line for each of its values (such as the policy), in order of appearance.
+        parabola: also draw, dotted, the least-squares parabola through the means (three shares or
+            more), and mark its vertex when it is a maximum inside the measured range. Its interval
+            is a matter of `nbkit.parabola_peak`.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> results = pd.DataFrame(
+        ...     dict(share=[0.2, 0.5, 1.0] * 2, seed=[0] * 3 + [1] * 3,
+        ...          win_rate=[0.50, 0.60, 0.55, 0.52, 0.62, 0.53])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> nb.plots.share_curve(results, ax).get_xlabel()
+        'share of pairs kept'
+        >>> plt.close()
     """
     means = over_shares(results, ["share"] if hue is None else [hue, "share"], metric)
     _tell_missing(results, metric)
@@ -101,7 +140,7 @@ def share_curve(results, ax=None, *, metric="win_rate", hue=None, parabola=True)
     return ax
 
 
-def over_shares(results, by: list[str], metric: str) -> pd.DataFrame:
+def over_shares(results: pd.DataFrame, by: list[str], metric: str) -> pd.DataFrame:
     """As `over_seeds`, where `by` has a share: from 0 to 1."""
     means = over_seeds(results, by, metric)
     outside = means.loc[~means["share"].between(0, 1), "share"]
@@ -110,7 +149,7 @@ def over_shares(results, by: list[str], metric: str) -> pd.DataFrame:
     return means
 
 
-def over_seeds(results, by: list[str], metric: str) -> pd.DataFrame:
+def over_seeds(results: pd.DataFrame, by: list[str], metric: str) -> pd.DataFrame:
     """Columns `*by, mean, low, high, values`: one row for each combination, in order of
     appearance; `values` are the single seeds'. NaN is left out."""
     need_columns(results, [*by, "seed", metric], "results of an experiment")
@@ -132,19 +171,19 @@ def over_seeds(results, by: list[str], metric: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "values"])
 
 
-def _tell_missing(results, metric: str) -> None:
+def _tell_missing(results: pd.DataFrame, metric: str) -> None:
     missing = results.index[results[metric].isna()]
     left_out = LeftOut({f"row {row}": f"no {metric} (NaN)" for row in missing})
-    left_out.warn(len(results), "rows", stacklevel=3)
+    left_out.warn(len(results), "rows")
 
 
-def _one_for_equal_budgets(means) -> pd.DataFrame:
+def _one_for_equal_budgets(means: pd.DataFrame) -> pd.DataFrame:
     """Both budgets train alike on full data, and not at all before: such rows are drawn once."""
     runs = means.assign(values=means["values"].map(tuple))
     return means[~runs.duplicated(["selection", "values"])]
 
 
-def _colors(names) -> dict:
+def _colors(names: list[str]) -> dict[str, str]:
     """Grey for controls, the palette in turn for the others."""
     tested = [name for name in names if not _is_control(str(name))]
     colors = {name: BRIGHT[number % len(BRIGHT)] for number, name in enumerate(tested)}
@@ -155,11 +194,11 @@ def _is_control(name: str) -> bool:
     return name in ("full", "before") or name.startswith("random")
 
 
-def _offset(budget, budgets: list) -> float:
+def _offset(budget: str, budgets: list[str]) -> float:
     return 0.3 * (budgets.index(budget) / (len(budgets) - 1) - 0.5) if len(budgets) > 1 else 0.0
 
 
-def _draw_row(ax, place: float, row, color) -> None:
+def _draw_row(ax: Axes, place: float, row: Any, color: str) -> None:
     below = [place + 0.1] * len(row.values)  # clear of the interval's line
     ax.scatter(row.values, below, s=12, color=color, alpha=0.5, lw=0)
     ax.errorbar(
@@ -174,7 +213,7 @@ def _draw_row(ax, place: float, row, color) -> None:
     )
 
 
-def _budget_legend(ax) -> None:
+def _budget_legend(ax: Axes) -> None:
     handles = [
         Line2D([], [], color=GREY, marker=marker, linestyle="", label=f"equal {budget}",
                markerfacecolor="white" if budget == "updates" else GREY)
@@ -190,7 +229,7 @@ def _budget_legend(ax) -> None:
     )  # hides the guide behind it
 
 
-def _seeds(means) -> str:
+def _seeds(means: pd.DataFrame) -> str:
     fewest, most = means["values"].str.len().min(), means["values"].str.len().max()
     count = str(most) if fewest == most else f"{fewest} to {most}"
     if most == 1:
@@ -198,7 +237,7 @@ def _seeds(means) -> str:
     return f"mean of {count} seeds, 95% t-interval"
 
 
-def _draw_parabola(ax, line, color) -> None:
+def _draw_parabola(ax: Axes, line: pd.DataFrame, color: str) -> None:
     shares = line["share"].to_numpy(float)
     a, b, c = np.polyfit(shares, line["mean"], 2)
     places = np.linspace(shares.min(), shares.max(), 101)

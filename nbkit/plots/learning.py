@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 
 from nbkit.inputs import as_number
 from nbkit.plots.common import COLORS, current_axes, need_columns, score_name
@@ -14,26 +15,40 @@ LEANING = sns.blend_palette([COLORS["rejected"], "white", COLORS["chosen"]], as_
 ROBUST = 98  # percentile of |margin| at which the colour is full: a few pairs run far ahead
 
 
-def learning_order(trace, ax=None, *, scores=None, limit=None):
+def learning_order(
+    trace: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    scores: pd.Series | None = None,
+    limit: float | None = None,
+) -> Axes:
     """Heat map of the implicit margins while training: a row a pair, easiest at the top.
 
-    Parameters
-    ----------
-    trace
-        Tidy DataFrame with columns `step, id, margin` (implicit reward margin, beta included), the
-        same pairs at every step: `run.trace` of `nbkit.train_dpo(..., trace=pairs)`.
-    scores
-        Series by pair id whose lower values mean easier; pairs without a score are left out, and
-        counted in the label. Default: the learned step of this trace. Ties go to the pair with
-        the higher mean margin, then by id.
-    limit
-        Margin (beta x nats) at which the colour is full, on both sides of 0; default: the 98th
-        percentile of the margins' sizes.
+    Args:
+        trace: tidy DataFrame with columns `step, id, margin` (implicit reward margin, beta
+            included), the same pairs at every step: `run.trace` of `nbkit.train_dpo(...,
+            trace=pairs)`.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        scores: Series by pair id whose lower values mean easier; pairs without a score are left
+            out, and counted in the label. Default: the learned step of this trace. Ties go to the
+            pair with the higher mean margin, then by id.
+        limit: margin (beta x nats) at which the colour is full, on both sides of 0; default: the
+            98th percentile of the margins' sizes.
 
-    Returns
-    -------
-    matplotlib Axes
-        A colour bar stands beside it.
+    Returns:
+        The Axes; a colour bar stands beside it.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> trace = pd.DataFrame(
+        ...     dict(step=[0, 0, 5, 5, 9, 9], id=["a", "b"] * 3, margin=[0, 0, 0.5, 0.1, 0.9, 0.3])
+        ... )
+        >>> ax = plt.figure().add_subplot()
+        >>> nb.plots.learning_order(trace, ax).get_ylabel()
+        '2 pairs by learned step'
+        >>> plt.close()
     """
     need_columns(trace, ["step", "id", "margin"], "a training trace")
     margins = margins_by_step(trace).T
@@ -44,15 +59,27 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
         )
     if scores is None:
         scores = learned_step(trace)
-    order = _easiest_first(margins, scores)
-    steps, values = margins.columns.to_numpy(float), margins.loc[order].to_numpy(float)
+    ordered = margins.loc[_easiest_first(margins, scores)]
     if limit is None:
-        limit = np.percentile(np.abs(values), ROBUST) or 1.0
+        limit = np.percentile(ordered.abs(), ROBUST) or 1.0
     else:
         limit = as_number(limit, "limit", above=0)
     ax = current_axes(ax)
+    _draw_margins(ax, ordered, limit)
+    shown, missing = len(ordered), len(margins) - len(ordered)
+    ax.set_yticks([0.5, shown - 0.5], ["easiest", "hardest"])
+    ax.set_ylim(shown, 0)
+    left_out = f"\n({missing:,} without a score left out)" if missing else ""
+    ylabel = f"{shown:,} pairs by {score_name(scores)}{left_out}"
+    ax.set(xlabel="training step (updates)", ylabel=ylabel)
+    return ax
+
+
+def _draw_margins(ax: Axes, margins: pd.DataFrame, limit: float) -> None:
+    """A row a pair, a column a step, with a colour bar that says whether values lie beyond."""
+    values = margins.to_numpy(float)
     mesh = ax.pcolormesh(
-        _edges(steps),
+        _edges(margins.columns.to_numpy(float)),
         np.arange(len(values) + 1),
         values,
         cmap=LEANING,
@@ -60,7 +87,7 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
         vmax=limit,
         rasterized=True,  # hundreds of rows would make a vector image slow
     )
-    beyond = (values < -limit).any(), (values > limit).any()
+    beyond = bool((values < -limit).any()), bool((values > limit).any())
     ax.figure.colorbar(
         mesh,
         ax=ax,
@@ -69,16 +96,9 @@ def learning_order(trace, ax=None, *, scores=None, limit=None):
             beyond, "neither"
         ),
     )
-    ax.set_yticks([0.5, len(values) - 0.5], ["easiest", "hardest"])
-    ax.set_ylim(len(values), 0)
-    missing = len(margins) - len(order)
-    left_out = f"\n({missing:,} without a score left out)" if missing else ""
-    ylabel = f"{len(order):,} pairs by {score_name(scores)}{left_out}"
-    ax.set(xlabel="training step (updates)", ylabel=ylabel)
-    return ax
 
 
-def _easiest_first(margins, scores) -> list:
+def _easiest_first(margins: pd.DataFrame, scores: pd.Series) -> list:
     scores = as_scores(scores)
     table = pd.DataFrame({"score": scores.reindex(margins.index), "mean": margins.mean(axis=1)})
     table = table.dropna(subset="score").sort_index()
@@ -90,7 +110,7 @@ def _easiest_first(margins, scores) -> list:
     return list(table.sort_values(["score", "mean"], ascending=[True, False], kind="stable").index)
 
 
-def _edges(steps) -> np.ndarray:
+def _edges(steps: np.ndarray) -> np.ndarray:
     """Left and right ends of the columns: halfway between steps, which may be unequally apart."""
     middles = (steps[1:] + steps[:-1]) / 2
     return np.array([2 * steps[0] - middles[0], *middles, 2 * steps[-1] - middles[-1]])

@@ -3,41 +3,56 @@
 import warnings
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nbkit.plots.common import GREY, current_axes, known_scores
-from nbkit.plots.kept import flags, scatter_kept
+from nbkit.plots.marked import flags, scatter_kept
 from nbkit.scores.potential import alignment_potential
 from nbkit.select.ranked import top
 
 IN_SIGHT = 0.99  # share of the pairs that each axis shows: few decided pairs lie far to the right
 
 
-def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None):
+def margin_plane(
+    explicit: pd.Series,
+    implicit: pd.Series,
+    weight: float = 1.0,
+    share: float = 0.4,
+    ax: Axes | None = None,
+    marks: pd.Series | None = None,
+) -> Axes:
     """Both margins of every pair, and the line above which pairs are kept.
 
     Alignment potential M_AP = z(explicit) - weight * z(|implicit|) is the same along lines of
     slope `weight`: with weight 0 they lie level and the explicit margin alone decides; the larger
     the weight, the steeper they stand, and the more the implicit margin decides.
 
-    Parameters
-    ----------
-    explicit, implicit
-        Series by pair id, as for `nbkit.scores.alignment_potential`. A pair without one of them
-        (NaN, or no row) is left out, with a warning.
-    weight
-        Price of the implicit margin, 0 or more.
-    share
-        Fraction of the pairs to keep (a float), or their number (an int), highest M_AP first.
-    marks
-        Boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the legend
-        tells their share among kept and dropped pairs.
+    Args:
+        explicit, implicit: Series by pair id, as for `nbkit.scores.alignment_potential`. A pair
+            without one of them (NaN, or no row) is left out, with a warning.
+        weight: price of the implicit margin, 0 or more.
+        share: of the pairs: a fraction (a float) or their number (an int), highest M_AP first.
+        ax: matplotlib Axes to draw on; default: the current ones.
+        marks: boolean Series by pair id, such as `flipped`: marked pairs get a cross, and the
+            legend tells their share among kept and dropped pairs.
 
-    Returns
-    -------
-    matplotlib Axes
-        x: z(|implicit|), y: z(explicit), in standard deviations. The most extreme values of
-        either lie outside; the label of the x axis says how many pairs.
+    Returns:
+        The Axes. x: z(|implicit|); y: z(explicit), in standard deviations. The most extreme values
+        of either lie outside; the label of the x axis says how many pairs.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> ax = plt.figure().add_subplot()
+        >>> ax = nb.plots.margin_plane(explicit, implicit, weight=1.0, share=0.5, ax=ax)
+        >>> [text.get_text() for text in ax.get_legend().get_texts()][:2]
+        ['dropped 50%: 2 pairs', 'kept 50%: 2 pairs']
+        >>> plt.close()
     """
     potential = known_scores(alignment_potential(explicit, implicit, weight))
     kept = top(potential, share)
@@ -61,13 +76,15 @@ def margin_plane(explicit, implicit, weight=1.0, share=0.4, ax=None, marks=None)
     return ax
 
 
-def _limits(values) -> tuple[float, float]:
+def _limits(values: pd.Series) -> tuple[float, float]:
     low, high = values.quantile([1 - IN_SIGHT, IN_SIGHT])
     room = 0.05 * (high - low) or 1.0  # a margin that is the same everywhere is 0 everywhere
     return low - room, high + room
 
 
-def _draw_lines(ax, xlim, ylim, cut: float, weight: float) -> None:
+def _draw_lines(
+    ax: Axes, xlim: tuple[float, float], ylim: tuple[float, float], cut: float, weight: float
+) -> None:
     """The cut, and dotted lines of equal potential at some whole numbers."""
     x, y = np.meshgrid(np.linspace(*xlim, 50), np.linspace(*ylim, 50))  # room for the labels
     field = y - weight * x

@@ -5,8 +5,9 @@ characters that cannot be seen (newlines, spaces, controls) are made visible. Ea
 own text colour, so that it can be read in a light and in a dark theme.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,21 +33,33 @@ SCORED = "border:2px solid #0173b2;font-weight:bold;"
 NOT_SCORED = "border:2px dashed #999;"
 
 
-def token_view(policy_tokens, reference_tokens, pair_id, *, limit=None) -> HTML:
+def token_view(
+    policy_tokens: pd.DataFrame,
+    reference_tokens: pd.DataFrame,
+    pair_id: str,
+    *,
+    limit: float | None = None,
+) -> HTML:
     """A pair's two responses, each token coloured by its log-ratio.
 
     log-ratio = log-prob under the policy minus log-prob under the reference (nats): green tokens
     became more likely, purple ones less. Pointing at a token shows its numbers.
 
-    Parameters
-    ----------
-    policy_tokens, reference_tokens
-        DataFrames as `nbkit.token_logprobs` returns them, with columns
-        `id, side, position, token, logp`, over the same tokens.
-    pair_id
-        Which pair to show.
-    limit
-        Log-ratio (nats) at which the colour is full; default: the largest of this pair.
+    Args:
+        policy_tokens, reference_tokens: DataFrames as `nbkit.token_logprobs` returns them, with
+            columns `id, side, position, token, logp`, over the same tokens.
+        pair_id: which pair to show.
+        limit: log-ratio (nats) at which the colour is full; default: the largest of this pair.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> reference = pd.DataFrame(
+        ...     dict(id="a", side=["chosen", "rejected"], position=0, token=["A", "B"], logp=-1.0)
+        ... )
+        >>> view = nb.plots.token_view(reference.assign(logp=[-0.5, -2.0]), reference, "a")
+        >>> "summed log-ratio +0.50 nats over 1 tokens" in view.data
+        True
     """
     tokens = _join(policy_tokens, reference_tokens, pair_id)
     if limit is None:
@@ -63,22 +76,29 @@ def token_view(policy_tokens, reference_tokens, pair_id, *, limit=None) -> HTML:
     )
 
 
-def mask_view(tokens: Sequence[str], prompt_length: int, scored, *, special=()) -> HTML:
+def mask_view(
+    tokens: Sequence[str],
+    prompt_length: int,
+    scored: Iterable[object],
+    *,
+    special: Collection[str] = (),
+) -> HTML:
     """One row's tokens as boxes: special, prompt or response, and which ones are scored.
 
-    Parameters
-    ----------
-    tokens
-        The row's tokens as text, [length]: prompt first, then response.
-    prompt_length
-        How many of them are the prompt.
-    scored
-        Whether each token's log-prob is counted, [length]; or a mask over label positions,
-        [length - 1], whose entry t belongs to token t + 1 (the one that position t predicts).
-    special
-        Tokens to draw as special, e.g. `tokenizer.all_special_tokens`.
+    Args:
+        tokens: the row's tokens as text, [length]: prompt first, then response.
+        prompt_length: how many of them are the prompt.
+        scored: whether each token's log-prob is counted, [length]; or a mask over label positions,
+            [length - 1], whose entry t belongs to token t + 1 (the one that position t predicts).
+        special: tokens to draw as special, e.g. `tokenizer.all_special_tokens`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> view = nb.plots.mask_view(["A", "river", "?", "Nile"], 3, scored=[0, 0, 0, 1])
+        >>> "1 of 4 tokens are scored" in view.data
+        True
     """
-    tokens, scored = list(tokens), [bool(value) for value in scored]
+    tokens, counted = list(tokens), [bool(value) for value in scored]
     if not tokens:
         raise ValueError("mask_view got no tokens.")
     if other := [token for token in tokens if not isinstance(token, str)]:
@@ -88,24 +108,26 @@ def mask_view(tokens: Sequence[str], prompt_length: int, scored, *, special=()) 
             f"prompt_length is {prompt_length}; expected 0 to {len(tokens)}, as there are "
             f"{len(tokens)} tokens."
         )
-    if len(scored) not in (len(tokens), len(tokens) - 1):
+    if len(counted) not in (len(tokens), len(tokens) - 1):
         raise ValueError(
-            f"The mask has {len(scored)} entries for {len(tokens)} tokens; expected {len(tokens)} "
+            f"The mask has {len(counted)} entries for {len(tokens)} tokens; expected {len(tokens)} "
             f"(one a token) or {len(tokens) - 1} (one a label position)."
         )
-    if len(scored) < len(tokens):
-        scored = [False, *scored]
+    if len(counted) < len(tokens):
+        counted = [False, *counted]
     boxes = []
-    for position, (token, counts) in enumerate(zip(tokens, scored, strict=True)):
+    for position, (token, counts) in enumerate(zip(tokens, counted, strict=True)):
         part = "prompt" if position < prompt_length else "response"
         part = "special" if token in special else part
         says = f"position {position}, {part}, {'scored' if counts else 'not scored'}"
         boxes.append(_box(token, PARTS[part] + (SCORED if counts else NOT_SCORED), says))
-    summary = f"{sum(scored)} of {len(tokens)} tokens are scored"
+    summary = f"{sum(counted)} of {len(tokens)} tokens are scored"
     return HTML(f"<div><p>{''.join(boxes)}</p><p>{_mask_legend()} {summary}</p></div>")
 
 
-def _join(policy_tokens, reference_tokens, pair_id) -> pd.DataFrame:
+def _join(
+    policy_tokens: pd.DataFrame, reference_tokens: pd.DataFrame, pair_id: str
+) -> pd.DataFrame:
     """This pair's tokens with policy, reference (log-probs) and log_ratio, checked to match."""
     sides = []
     for name, frame in (("policy_tokens", policy_tokens), ("reference_tokens", reference_tokens)):
@@ -141,7 +163,7 @@ def _join(policy_tokens, reference_tokens, pair_id) -> pd.DataFrame:
     return policy
 
 
-def _ratio_box(token, limit: float) -> str:
+def _ratio_box(token: Any, limit: float) -> str:
     says = (
         f"position {token.position}: policy {token.policy:.3f}, reference "
         f"{token.reference:.3f}, log-ratio {token.log_ratio:+.3f} nats"

@@ -2,10 +2,12 @@
 
 Files::
 
+    same_pairs.py   tables over the same pairs, scores of the same pairs
     margins.py      margins and losses, from log-prob tables
     difficulty.py   learned step and data map, from a training trace; perplexity, length
     potential.py    alignment potential and BeeS, from an explicit and an implicit margin
-    influences.py   influence on a validation loss, truncated; LossDiff and IRM
+    influences.py   influence on a validation loss
+    truncation.py   influence truncated, and what stands in for it: LossDiff and IRM
     displacement.py CHES, from hidden states
 
 None of them trains a model: `nbkit.validation_loss`, the score that does, is an experiment.

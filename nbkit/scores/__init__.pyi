@@ -1,6 +1,6 @@
 from .difficulty import confidence, learned_step, perplexity, response_length, variability
 from .displacement import ches
-from .influences import influence, influence_table, irm, loss_difference, truncated
+from .influences import influence, influence_table
 from .margins import (
     dpo_loss,
     explicit_margin,
@@ -9,6 +9,7 @@ from .margins import (
     log_ratios,
 )
 from .potential import alignment_potential, bees, residual_weight
+from .truncation import irm, loss_difference, truncated
 
 __all__ = [
     "alignment_potential",

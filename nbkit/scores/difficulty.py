@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from nbkit.inputs import as_number
-from nbkit.scores.margins import check_table, mean_logp
+from nbkit.scores.margins import mean_logp
+from nbkit.scores.same_pairs import check_table
 
 
 def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
@@ -29,6 +32,15 @@ def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
         TypeError: no trace, or a column that holds no numbers.
         ValueError: a column is missing, a pair has a step twice or lacks one, or a margin is NaN
             or infinite.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> trace = pd.DataFrame(
+        ...     dict(step=[0, 0, 5, 5, 9, 9], id=["a", "b"] * 3, margin=[0, 0, 0.5, 0.1, 0.9, 0.3])
+        ... )
+        >>> nb.scores.learned_step(trace).to_dict()
+        {'a': 0.0, 'b': inf}
     """
     threshold = as_number(threshold, "threshold")
     margins = margins_by_step(trace)
@@ -43,15 +55,41 @@ def learned_step(trace: pd.DataFrame, threshold: float = 0.4) -> pd.Series:
 def confidence(trace: pd.DataFrame) -> pd.Series:
     """Data-map confidence: mean over the training steps of sigmoid(m_t), the probability that the
     policy gives to the label (Dataset Cartography, arXiv 2009.10795, section 2, with the
-    Bradley-Terry probability of a pair). 0 to 1; higher: easier. `trace` as for `learned_step`;
-    step 0, at which all pairs are alike, counts like any other."""
+    Bradley-Terry probability of a pair). 0 to 1; higher: easier. Step 0, at
+    which all pairs are alike, counts like any other.
+
+    Args:
+        trace: as for `learned_step`.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> trace = pd.DataFrame(
+        ...     dict(step=[0, 0, 5, 5, 9, 9], id=["a", "b"] * 3, margin=[0, 0, 0.5, 0.1, 0.9, 0.3])
+        ... )
+        >>> nb.scores.confidence(trace).round(2).to_dict()
+        {'a': 0.61, 'b': 0.53}
+    """
     return _probabilities(trace).mean().rename("confidence")
 
 
 def variability(trace: pd.DataFrame) -> pd.Series:
     """Data-map variability: standard deviation over the training steps of sigmoid(m_t)
     (arXiv 2009.10795, section 2; the population's). 0 to 0.5; higher: the policy wavered more, or
-    moved further. `trace` as for `learned_step`."""
+    moved further.
+
+    Args:
+        trace: as for `learned_step`.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> trace = pd.DataFrame(
+        ...     dict(step=[0, 0, 5, 5, 9, 9], id=["a", "b"] * 3, margin=[0, 0, 0.5, 0.1, 0.9, 0.3])
+        ... )
+        >>> nb.scores.variability(trace).round(2).to_dict()
+        {'a': 0.09, 'b': 0.03}
+    """
     return _probabilities(trace).std(ddof=0).rename("variability")
 
 
@@ -59,15 +97,44 @@ def perplexity(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
     """Perplexity of one response: exp(- mean log-prob per token), from a log-prob table of the
     reference. 1 and up; higher: the model finds the response less likely, token for token.
 
+    Args:
+        logps: log-prob table (`nbkit.response_logprobs`).
+        side: "chosen" or "rejected".
+
     Raises:
         TypeError: no log-prob table.
         ValueError: side is neither "chosen" nor "rejected"; a response has no tokens.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> table = pd.DataFrame(
+        ...     dict(chosen_logp=-6.0, rejected_logp=-4.0, chosen_tokens=12, rejected_tokens=4),
+        ...     index=["a"],
+        ... )
+        >>> nb.scores.perplexity(table).round(2).to_dict()  # exp(6 / 12)
+        {'a': 1.65}
     """
     return np.exp(-mean_logp(logps, _side(side))).rename("perplexity")
 
 
 def response_length(logps: pd.DataFrame, side: str = "chosen") -> pd.Series:
-    """Length of one response in scored tokens, its end-of-sequence token included."""
+    """Length of one response in scored tokens, its end-of-sequence token included.
+
+    Args:
+        logps: log-prob table (`nbkit.response_logprobs`).
+        side: "chosen" or "rejected".
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> table = pd.DataFrame(
+        ...     dict(chosen_logp=-6.0, rejected_logp=-4.0, chosen_tokens=12, rejected_tokens=4),
+        ...     index=["a"],
+        ... )
+        >>> nb.scores.response_length(table, "rejected").to_dict()
+        {'a': 4}
+    """
     side = _side(side)
     check_table(logps, "The log-prob table")
     return logps[f"{side}_tokens"].rename("response_length")
@@ -80,7 +147,8 @@ def _side(side: str) -> str:
 
 
 def _probabilities(trace: pd.DataFrame) -> pd.DataFrame:
-    return 1 / (1 + np.exp(-margins_by_step(trace)))
+    odds: Any = np.exp(-margins_by_step(trace))  # a DataFrame, of a DataFrame
+    return 1 / (1 + odds)
 
 
 def margins_by_step(trace: pd.DataFrame) -> pd.DataFrame:

@@ -6,15 +6,17 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from nbkit.inputs import as_policy
+from nbkit.inputs import as_limit, as_policy
 from nbkit.logprobs.engine import response_states
-from nbkit.logprobs.table import as_limit, not_finite, tokenize
+from nbkit.logprobs.finite import not_finite
+from nbkit.logprobs.fitting import tokenize
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 
 
 def ches(
     policy: Policy,
-    pairs,
+    pairs: Pairs,
     *,
     normalized: bool = False,
     max_length: int | None = None,
@@ -37,6 +39,14 @@ def ches(
     Returns:
         Series "ches" indexed by pair id, in squared units of the last hidden states (those that
         predict the response tokens, after the final norm); `attrs["left_out"]`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(8)
+        >>> scores = nb.scores.ches(policy, pairs, progress=False)
+        >>> kept = nb.select.easiest(scores, 6)  # the two highest are left out
+        >>> len(scores), len(kept)
+        (8, 6)
     """
     policy, budget = as_policy(policy), as_limit(budget, "budget")
     token_pairs, left_out = tokenize(policy, pairs, max_length)

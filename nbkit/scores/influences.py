@@ -1,4 +1,4 @@
-"""Influence of training pairs on a validation loss, and its cheap stand-ins (arXiv 2510.13212).
+"""Influence of training pairs on a validation loss (arXiv 2510.13212).
 
 Influence of pair d: IF(d) = < grad L_val, grad loss(d) > at theta, where L_val is the mean DPO loss
 of the validation pairs. That is the derivative of loss(d) along *one* direction, grad L_val, which
@@ -10,27 +10,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from nbkit.cache.files import try_folder
-from nbkit.derivatives.along import derivatives
+from nbkit.derivatives.along import Slopes, derivatives
 from nbkit.derivatives.curvature import gauss_newton, solve
 from nbkit.derivatives.differences import logp_sums
 from nbkit.derivatives.gradient import gradient
-from nbkit.derivatives.loop import some
-from nbkit.inputs import as_number, as_policy
+from nbkit.derivatives.loop import of_all_lengths
+from nbkit.derivatives.parameters import Direction
+from nbkit.inputs import as_limit, as_number, as_policy
+from nbkit.logprobs.fitting import tokenize
 from nbkit.logprobs.rows import LOGPS, rows_of_tokens
-from nbkit.logprobs.table import as_limit, tokenize
 from nbkit.models.policy import Policy
-from nbkit.scores.margins import dpo_loss, implicit_margin
-from nbkit.select.ranked import middle
-from nbkit.select.series import as_scores
+from nbkit.pairs.sources import Pairs
 from nbkit.tokens.ids import check_vocabulary
 
 
-def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
+def influence(
+    policy: Policy,
+    reference: Policy | pd.DataFrame,
+    pairs: Pairs,
+    validation: Pairs,
+    *,
+    logps: pd.DataFrame | None = None,
+    beta: float = 0.1,
+    method: str = "auto",
+    step: float | None = None,
+    check: int = 6,
+    curvature: str | None = None,
+    damping: float = 0.1,
+    curvature_pairs: int = 256,
+    parameters: str | Callable[[str], bool] | None = None,
+    max_length: int | None = None,
+    path: str = "auto",
+    budget: int | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> pd.Series:
     """IF(d) = < grad L_val, grad loss(d) > of every pair, at the policy's parameters.
 
     Positive: a gradient step on d lowers the validation loss, by IF(d) times the learning rate to
@@ -40,13 +60,29 @@ def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
     mean loss of the pairs.
 
     Args:
-        policy, reference, pairs, validation, **how: see `influence_table`, which also returns what
-            this is made of.
+        policy, reference, pairs, validation: as of `influence_table`, which also returns what this
+            is made of, and has the same errors.
+        logps, beta, method, step, check: as there.
+        curvature, damping, curvature_pairs, parameters: as there.
+        max_length, path, budget, cache, progress: as there.
 
     Returns:
         Series "influence" indexed by pair id, with the `attrs` of the table.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(12)
+        >>> few, goal = pairs.select(range(8)), pairs.select(range(8, 12))
+        >>> influence = nb.scores.influence(policy, policy, few, goal, check=2, progress=False)
+        >>> influence.name, len(influence), influence.attrs["method"]
+        ('influence', 8, 'central')
     """
-    table = influence_table(policy, reference, pairs, validation, **how)
+    table = influence_table(
+        policy, reference, pairs, validation, logps=logps, beta=beta, method=method, step=step,
+        check=check, curvature=curvature, damping=damping, curvature_pairs=curvature_pairs,
+        parameters=parameters, max_length=max_length, path=path, budget=budget, cache=cache,
+        progress=progress,
+    )  # fmt: skip
     scores = table["influence"]
     scores.attrs = table.attrs
     return scores
@@ -55,8 +91,8 @@ def influence(policy: Policy, reference, pairs, validation, **how) -> pd.Series:
 def influence_table(
     policy: Policy,
     reference: Policy | pd.DataFrame,
-    pairs,
-    validation,
+    pairs: Pairs,
+    validation: Pairs,
     *,
     logps: pd.DataFrame | None = None,
     beta: float = 0.1,
@@ -109,6 +145,17 @@ def influence_table(
         ValueError: a table that lacks pairs, or holds other texts under their ids; no pair that
             can be scored; a method or path that cannot serve this policy; derivatives that do not
             agree with those of the loop.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(12)
+        >>> few, goal = pairs.select(range(8)), pairs.select(range(8, 12))
+        >>> table = nb.scores.influence_table(policy, policy, few, goal, method="ghost", check=2,
+        ...                                   progress=False)
+        >>> list(table)
+        ['influence', 'margin', 'loss', 'margin_slope']
+        >>> table["loss"].round(3).unique().tolist()  # ln 2: policy = reference
+        [0.693]
     """
     if curvature not in (None, "gauss-newton"):
         raise ValueError(f"curvature={curvature!r}; expected None or 'gauss-newton'.")
@@ -116,28 +163,24 @@ def influence_table(
     beta = as_number(beta, "beta", above=0)
     if cache is not None:
         try_folder(cache)
-    scoring = dict(path=path, budget=budget, cache=cache, progress=progress)
+    scoring: dict[str, Any] = dict(path=path, budget=budget, cache=cache, progress=progress)
     goal = _Pairs(
-        policy, reference, validation, max_length, scoring,
+        policy, reference, validation, beta, max_length, scoring,
         what="validation pairs", kept_as="validation_left_out",
     )  # fmt: skip
-    own = _Pairs(policy, reference, pairs, max_length, scoring, what="pairs", kept_as="left_out")
-
-    def slopes_of_mean_loss(positions, logps):
-        pull = beta * torch.sigmoid(-goal.margin(logps, beta, positions)) / len(goal.token_pairs)
-        return torch.stack([-pull, pull], dim=1)
-
-    chosen = dict(parameters=parameters, path=path, budget=budget)
-    direction = gradient(policy, goal.token_pairs, slopes_of_mean_loss, progress=progress, **chosen)
-    at_theta = own.of_table(logps, "logps") if logps is not None else None
+    own = _Pairs(policy, reference, pairs, beta, max_length, scoring, "pairs", "left_out")
+    at_theta = None if logps is None else own.of_table(logps, "logps")
     if at_theta is None and (curvature or method == "forward"):
         at_theta = logp_sums(policy, own.token_pairs, **scoring)
-    facts = {}
+
+    chosen: dict[str, Any] = dict(parameters=parameters, path=path, budget=budget)
+    direction = gradient(
+        policy, goal.token_pairs, goal.slopes_of_mean_loss, progress=progress, **chosen
+    )
+    facts: dict[Any, Any] = {}
     if curvature:
-        few = some(own.token_pairs, curvature_pairs)
-        likely = torch.sigmoid(own.margin(at_theta, beta))[few]
-        bends = beta**2 * likely * (1 - likely)  # of the loss, by the margin in log-probs
-        times = gauss_newton(policy, [own.token_pairs[i] for i in few], bends, **chosen)
+        assert at_theta is not None  # made above
+        times = _gauss_newton_of_some(policy, own, at_theta, curvature_pairs, chosen)
         solved = solve(times, direction, damping=damping, progress=progress)
         direction = solved.direction
         facts = dict(iterations=solved.iterations, residual=solved.residual, damping=solved.damping)
@@ -145,17 +188,7 @@ def influence_table(
         policy, own.token_pairs, direction, method=method, step=step, check=check,
         at_theta=at_theta, **scoring,
     )  # fmt: skip
-    margin = own.margin(found.logps, beta)
-    columns = dict(
-        influence=-torch.sigmoid(-margin) * beta * found.margin,
-        margin=margin,
-        loss=-torch.nn.functional.logsigmoid(margin),
-        margin_slope=beta * found.margin,
-    )
-    if found.sides is not None:
-        columns |= dict(chosen_slope=found.sides[:, 0], rejected_slope=found.sides[:, 1])
-    index = pd.Index([p.id for p in own.token_pairs], name="id")
-    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()}, index=index)
+    table = _as_table(own, found)
     table.attrs = dict(
         method=found.method, step=found.step, error=found.error, checked=found.checked,
         left_out=own.left_out, validation_left_out=goal.left_out, **facts,
@@ -163,58 +196,18 @@ def influence_table(
     return table
 
 
-def truncated(influence: pd.Series, low: float, high: float) -> pd.Series:
-    """Truncated influence function, TIF(d) = 1 if IF(d) lies between two percentiles, else 0
-    (arXiv 2510.13212). Too little: noise, by the paper; too much: pairs that a few steps overfit.
-
-    Args:
-        influence: or any other score.
-        low, high: shares, as in `nbkit.select.middle`, which lists the pairs that have 1.
-
-    Returns:
-        Series "truncated_influence" of 0.0 and 1.0; NaN where the influence is.
-    """
-    influence = as_scores(influence)
-    band = middle(influence, low, high)
-    kept = pd.Series(influence.index.isin(band).astype(float), influence.index)
-    return kept.mask(influence.isna()).rename("truncated_influence")
-
-
-def loss_difference(
-    theta_logps: pd.DataFrame, val_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1
-) -> pd.Series:
-    """LossDiff(d) = loss(theta; d) - loss(theta_val; d) (arXiv 2510.13212): by how much training on
-    the validation set lowers the loss of d. Nats; a finite difference of the loss with one large
-    step, towards theta_val, and so influence's stand-in: positive where the validation set and d
-    pull the same way.
-
-    Args:
-        theta_logps, val_logps, ref_logps: log-prob tables of the pairs under the policy, under the
-            policy after an epoch on the validation set, and under the reference.
-    """
-    before, after = dpo_loss(theta_logps, ref_logps, beta), dpo_loss(val_logps, ref_logps, beta)
-    return (before - after.loc[before.index]).rename("loss_difference")
-
-
-def irm(theta_logps: pd.DataFrame, ref_logps: pd.DataFrame, beta: float = 0.1) -> pd.Series:
-    """Implicit reward margin of the pair under the policy, as a stand-in for its influence that
-    needs no validation set (arXiv 2510.13212). beta x nats; the same as `implicit_margin`."""
-    return implicit_margin(theta_logps, ref_logps, beta).rename("irm")
-
-
 class _Pairs:
-    """Pairs as token ids, and their log-probs under the reference."""
+    """Pairs as token ids, their log-probs under the reference, and the DPO loss that they make."""
 
-    def __init__(self, policy, reference, pairs, max_length, scoring, **named):
-        self.token_pairs, self.left_out = tokenize(policy, pairs, max_length, **named)
+    def __init__(self, policy, reference, pairs, beta, max_length, scoring, what, kept_as):
+        self.token_pairs, self.left_out = tokenize(policy, pairs, max_length, what, kept_as)
+        self.beta = beta
         if not self.token_pairs:
             raise ValueError(
-                f"None of the {len(self.left_out)} {named['what']} can be scored: "
-                f"{self.left_out.reasons()}."
+                f"None of the {len(self.left_out)} {what} can be scored: {self.left_out.reasons()}."
             )
         if isinstance(reference, Policy):
-            rows = reference.causal_lm.get_input_embeddings().weight.shape[0]
-            check_vocabulary(self.token_pairs, rows)
+            check_vocabulary(self.token_pairs, reference.vocabulary)
             self.reference = logp_sums(reference, self.token_pairs, **scoring)
         else:
             self.reference = self.of_table(reference, "reference")
@@ -224,6 +217,37 @@ class _Pairs:
         rows = rows_of_tokens(table, self.token_pairs, what)
         return torch.from_numpy(rows[LOGPS].to_numpy(float).copy())
 
-    def margin(self, logps: torch.Tensor, beta: float, positions=slice(None)) -> torch.Tensor:
+    def margin(self, logps: torch.Tensor, positions: Any = slice(None)) -> torch.Tensor:
+        """Implicit margins [n], from log-probs [n, 2] of the pairs at `positions`."""
         ratios = logps - self.reference[positions]
-        return beta * (ratios[:, 0] - ratios[:, 1])
+        return self.beta * (ratios[:, 0] - ratios[:, 1])
+
+    def slopes_of_mean_loss(self, positions: Any, logps: torch.Tensor) -> torch.Tensor:
+        """[n, 2]: derivatives of the mean DPO loss by these log-probs [n, 2]."""
+        pull = self.beta * torch.sigmoid(-self.margin(logps, positions)) / len(self.token_pairs)
+        return torch.stack([-pull, pull], dim=1)
+
+
+def _gauss_newton_of_some(
+    policy: Policy, own: _Pairs, at_theta: torch.Tensor, count: int, chosen: dict
+) -> Callable[[Direction], Direction]:
+    """u -> H u of the mean loss of `count` of the pairs, of all lengths."""
+    few = of_all_lengths(own.token_pairs, count)
+    likely = torch.sigmoid(own.margin(at_theta))[few]
+    bends = own.beta**2 * likely * (1 - likely)  # of the loss, by the margin in log-probs
+    return gauss_newton(policy, [own.token_pairs[i] for i in few], bends, **chosen)
+
+
+def _as_table(own: _Pairs, found: Slopes) -> pd.DataFrame:
+    """What the derivatives of the log-probs make of the pairs' losses."""
+    margin = own.margin(found.logps)
+    columns = dict(
+        influence=-torch.sigmoid(-margin) * own.beta * found.margin,
+        margin=margin,
+        loss=-torch.nn.functional.logsigmoid(margin),
+        margin_slope=own.beta * found.margin,
+    )
+    if found.sides is not None:
+        columns |= dict(chosen_slope=found.sides[:, 0], rejected_slope=found.sides[:, 1])
+    index = pd.Index([p.id for p in own.token_pairs], name="id")
+    return pd.DataFrame({name: column.numpy() for name, column in columns.items()}, index=index)

@@ -3,12 +3,11 @@ judge wants. And a neighbour that reads the same two margins the other way."""
 
 from __future__ import annotations
 
-import warnings
-
 import pandas as pd
 
 from nbkit.inputs import as_number
-from nbkit.scores.margins import common_pairs
+from nbkit.scores.same_pairs import common_pairs
+from nbkit.warning import warn
 
 ROUNDING = 1e-4  # nats: two scorings of one model differ by less
 
@@ -51,6 +50,14 @@ def alignment_potential(
     Raises:
         TypeError: no scores.
         ValueError: no pair in common, an infinite margin, or a weight below 0.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> nb.scores.alignment_potential(explicit, implicit).round(2).to_dict()
+        {'a': -0.75, 'b': 0.1, 'c': 1.04, 'd': -0.39}
     """
     weight = as_number(weight, "weight", least=0)
     explicit, implicit, left_out = common_pairs(explicit, implicit)
@@ -74,8 +81,19 @@ def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
     whatever the judge says. Where the two margins have nothing to do with each other it is near 0,
     and M_AP near the explicit margin.
 
+    Args:
+        explicit, implicit: Series by pair id, as for `alignment_potential`.
+
     Raises:
         TypeError, ValueError: as of `alignment_potential`; a margin of the same size everywhere.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> round(nb.scores.residual_weight(explicit, implicit), 2)
+        0.77
     """
     explicit, implicit, _ = common_pairs(explicit, implicit, where=None)
     slope = explicit.corr(implicit.abs())
@@ -111,6 +129,15 @@ def bees(
 
     Raises:
         TypeError, ValueError: as of `alignment_potential`; not L < U.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nbkit as nb
+        >>> explicit = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"), name="explicit")
+        >>> implicit = pd.Series([0.1, 0.2, 0.1, 5.0], index=list("abcd"), name="implicit")
+        >>> ranges = dict(explicit_range=(0.0, 4.0), implicit_range=(0.0, 4.0))
+        >>> nb.scores.bees(explicit, implicit, **ranges).round(2).to_dict()
+        {'a': 0.01, 'b': 0.05, 'c': 0.07, 'd': 1.0}
     """
     explicit, implicit, left_out = common_pairs(explicit, implicit)
     first = _probability(explicit, explicit_range, "explicit_range")
@@ -126,25 +153,25 @@ def bees(
 def _zscore(values: pd.Series, rounding: float, name: str, instead: str) -> pd.Series:
     spread = values.std(ddof=0)
     if not spread > max(rounding, 1e-12 * values.abs().max()):
-        warnings.warn(
+        warn(
             f"The {name} margin is the same for every pair, so it cannot rank them: "
             f"alignment potential falls back to {instead}. (DPO's implicit margin is 0 everywhere "
             "while the policy is its own reference: train a little first, or take "
-            "`length_normalized_margin`.)",
-            stacklevel=3,
+            "`length_normalized_margin`.)"
         )
         return values * 0.0
     return (values - values.mean()) / spread
 
 
-def _probability(margin: pd.Series, limits, name: str) -> pd.Series:
+def _probability(margin: pd.Series, limits: tuple[float, float] | None, name: str) -> pd.Series:
     low, high = margin.quantile([0.01, 0.99]) if limits is None else _limits(limits, name)
     if not low < high:
         raise ValueError(f"{name}: got [{low:g}, {high:g}]; expected L < U (all margins alike?).")
     return (margin.clip(low, high) - low) / (high - low)
 
 
-def _limits(limits, name: str) -> tuple[float, float]:
+def _limits(limits: tuple[float, float], name: str) -> tuple[float, float]:
     if not isinstance(limits, (tuple, list)) or len(limits) != 2:
         raise TypeError(f"{name}={limits!r:.60}; expected two numbers, (L, U).")
-    return tuple(as_number(end, name) for end in limits)
+    low, high = (as_number(end, name) for end in limits)
+    return low, high

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbkit.left_out import some
+from nbkit.pair_ids import check_each_once, check_texts
 
 
 def as_scores(scores: pd.Series, what: str | None = None) -> pd.Series:
@@ -49,27 +49,6 @@ def as_numbers(values: pd.Series, what: str | None = None) -> pd.Series:
                 "of them."
             )
     return pd.Series(floats, values.index, float, values.name)
-
-
-def check_each_once(ids: pd.Index, what: str) -> None:
-    """Raise ValueError if an id occurs twice."""
-    if ids.has_duplicates:
-        id_ = ids[ids.duplicated()][0]
-        raise ValueError(
-            f"{what} holds pair {id_!r} more than once; expected each once. Of two tables in one, "
-            "`table[~table.index.duplicated()]` keeps the first row of each pair."
-        )
-
-
-def check_texts(ids: pd.Index, what: str) -> None:
-    """Raise ValueError unless all ids are text."""
-    if isinstance(ids.dtype, pd.StringDtype) and not ids.hasnans:  # without a look at each
-        return
-    if other := [id_ for id_ in ids if not isinstance(id_, str)]:
-        raise ValueError(
-            f"{what}: ids are text, got {some(other)}. Index it by `pairs['id']`, after "
-            "`nb.load_pairs`."
-        )
 
 
 def _float(value: Any) -> float | None:

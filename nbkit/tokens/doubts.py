@@ -7,13 +7,12 @@ the texts, and what to do.
 from __future__ import annotations
 
 import re
-import sys
-import warnings
 from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
 from nbkit.tokens.templates import answer_opening, contents, lost_turn, reads_otherwise
+from nbkit.warning import warn
 
 RAW = (
     "are plain text, and the model reads them as they are, without the chat template of its "
@@ -100,7 +99,7 @@ class Doubts:
         for kind, names in self.found.items():
             first = next(iter(names))
             start = f"{len(names)} of {total} {self.what} (first: {first!r:.60}) "
-            _warn(start + kind.format(**self.told))
+            warn(start + kind.format(**self.told))
 
     def _rendered(self, text: str) -> bool:
         return bool(self.opening) and self.opening in text
@@ -127,11 +126,3 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern | None:
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, tokens))) if tokens else None
-
-
-def _warn(message: str) -> None:
-    """Warn of the line outside nbkit that led here, so that Python says the same but once."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] == "nbkit":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)

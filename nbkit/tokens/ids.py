@@ -107,9 +107,7 @@ def tokenize_pairs(
     return out
 
 
-def tokenize_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Iterable[str | list[dict]]
-) -> list[list[int]]:
+def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[Any]) -> list[list[int]]:
     """Token ids of each prompt as a model reads it before it answers (with the generation prompt
     of the chat template where prompts are message lists)."""
     prompts = list(prompts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from safetensors import SafetensorError, safe_open
 
 from nbkit.cache.hashes import hash_weights, versions
 from nbkit.logprobs.rows import LOGPS
+from nbkit.warning import warn
 
-# What changes how a run is watched, or where it is kept, but not what it computes.
-NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model"}
+# What changes how a run is watched, or where it is kept, but not what it computes; and TRL's
+# options, which are told one by one.
+NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model", "trl_options"}
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 
 
@@ -22,7 +23,8 @@ def fingerprint(learner, data, settings, followed, followed_reference) -> str:
     """Name of a run's folder: a hash of the starting weights, the tokenised rows in order with
     their reference log-probs, the settings in effect, the followed pairs with theirs, and the
     versions of the libraries."""
-    told = {k: v for k, v in settings.items() if k not in NO_PART}
+    every = {**settings, **settings["trl_options"]}
+    told = {k: v for k, v in every.items() if k not in NO_PART}
     digest = hashlib.sha256(hash_weights(learner).encode())
     digest.update(repr((sorted(told.items()), versions())).encode())
     digest.update(repr([(pair.id, pair.digest) for pair in followed]).encode())
@@ -45,10 +47,9 @@ def last_checkpoint(folder: Path) -> Path | None:
         checkpoint = None
     if damaged:
         instead = f"goes on from {checkpoint.name}" if checkpoint else "starts from the beginning"
-        warnings.warn(
+        warn(
             f"Of the checkpoints in {folder}, {', '.join(damaged)} cannot be used: the run "
-            f"{instead}.",
-            stacklevel=3,
+            f"{instead}."
         )
     return checkpoint
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,14 @@ from nbkit.logprobs.precision import scoring_noise
 from nbkit.logprobs.table import logprob_table
 from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair
+from nbkit.warning import warn
 
 SIDES = ("chosen", "rejected")
 LOGPS = [f"{side}_logp" for side in SIDES]
 TOKENS = [f"{side}_tokens" for side in SIDES]
 SMALL = 5e8  # parameters of a model that is copied to float32 to see what its precision costs
 WATCHED = 32  # pairs that are looked at
+NOTHING = "This training taught nothing"  # how the warning begins
 
 
 def watched(token_pairs: list[TokenPair]) -> list[TokenPair]:
@@ -44,12 +48,30 @@ def warn_if_nothing(policy: Policy, token_pairs, before, after, settings, steps)
     if moved < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
         found = noise(rounding(policy, token_pairs))
         if moved < np.sqrt(2) * found:  # then there is less of the training in it than of rounding
-            warnings.warn(
-                f"This training taught nothing that can be told from rounding: it moved the "
+            warn(
+                f"{NOTHING} that can be told from rounding: it moved the "
                 f"log-probs of its pairs by {moved:.2g} nats (rms), and {dtype_name(policy)} alone "
-                f"by about {found:.2g}. {remedy(policy, settings)} (there were {steps} steps).",
-                stacklevel=3,
+                f"by about {found:.2g}. {remedy(policy, settings)} (there were {steps} steps)."
             )
+
+
+@contextlib.contextmanager
+def said_once() -> Iterator[None]:
+    """Inside the block only the first warning of `warn_if_nothing` is shown, of many trainings."""
+    show, said = warnings.showwarning, []
+
+    def show_first(message, *where, **more):
+        if not str(message).startswith(NOTHING):
+            show(message, *where, **more)
+        elif not said:
+            said.append(message)
+            show(message, *where, **more)
+
+    warnings.showwarning = show_first
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def warn_if_noise(policy: Policy, token_pairs, score: pd.Series, settings) -> None:
@@ -74,11 +96,10 @@ def warn_if_noise(policy: Policy, token_pairs, score: pd.Series, settings) -> No
     if spread < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
         found = noise(rounding(policy, token_pairs))
         if spread < np.sqrt(2) * found:
-            warnings.warn(
+            warn(
                 f"These losses rank by rounding: over the pairs they spread by {spread:.2g} nats "
                 f"around {score.mean():.3g}, and {dtype_name(policy)} alone makes them differ by "
-                f"about {found:.2g}. {remedy(policy, settings)}.",
-                stacklevel=4,
+                f"about {found:.2g}. {remedy(policy, settings)}."
             )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,11 +18,11 @@ from nbkit.judges import SIDES, RewardModel, check_pad_token
 from nbkit.left_out import LeftOut
 from nbkit.models.policy import Policy
 from nbkit.train.callbacks import LogLastStep, Progress
-from nbkit.train.dpo import fitting_pairs, kept_rows
-from nbkit.train.numbers import check_numbers
+from nbkit.train.fitting import fitting_pairs, kept_rows
 from nbkit.train.randomness import kept_random_states
-from nbkit.train.trainers import check_options, make_reward_trainer, shared_options, strip
-from nbkit.train.weights import MasterWeights, check_trainable
+from nbkit.train.settings import check_numbers, check_schedule
+from nbkit.train.trainers import check_options, make_reward_trainer, shared_options
+from nbkit.train.weights import check_trainable, in_training
 
 HISTORY = ["step", "epoch", "loss", "accuracy", "margin"]
 
@@ -60,7 +61,7 @@ def train_reward_model(
     log_every: int = 10,
     name: str | None = None,
     progress: bool = True,
-    **trl_options,
+    trl_options: Mapping[str, Any] | None = None,
 ) -> RewardRun:
     """Train a reward model on preference pairs: the loss of a pair is -log sigmoid(r(chosen) -
     r(rejected)), Bradley and Terry's. Precision and random states are as for `nbkit.train_dpo`.
@@ -76,7 +77,8 @@ def train_reward_model(
         log_every: steps between rows of the history.
         name: of the reward model; default after the policy.
         progress: show a progress bar.
-        **trl_options: further fields of TRL's RewardConfig, such as `center_rewards_coefficient`.
+        trl_options: further fields of TRL's RewardConfig, such as
+            `{"center_rewards_coefficient": 0.01}`.
 
     Returns:
         RewardRun.
@@ -85,33 +87,40 @@ def train_reward_model(
         TypeError, ValueError: a policy with an adapter, or that cannot be trained; a number out of
             its range; ids in `keep` that are not in `pairs`; nothing left to train on.
         FloatingPointError: the loss became NaN or infinite.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, pairs = nb.load_policy("world/small"), nb.world.pairs(8)
+        >>> run = nb.train_reward_model(policy, pairs, batch_size=8, progress=False)
+        >>> list(run.history), len(run.trained_on)
+        (['step', 'epoch', 'loss', 'accuracy', 'margin'], 8)
     """
-    policy, pairs = as_policy(policy), as_pairs(pairs)
-    training = dict(
+    settings = dict(
         learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, schedule=schedule,
-        warmup_steps=warmup_steps, max_grad_norm=max_grad_norm, seed=seed, log_every=log_every,
+        warmup_steps=warmup_steps, max_grad_norm=max_grad_norm, seed=seed, max_length=max_length,
+        log_every=log_every,
     )  # fmt: skip
-    check_numbers({**training, **trl_options, "max_length": max_length})
-    check_options("reward", set(trl_options))
+    policy, pairs = as_policy(policy), as_pairs(pairs)
+    trl_options = {} if trl_options is None else trl_options
+    check_schedule(schedule)
+    check_options("reward", trl_options, own=set(settings))
+    check_numbers({**settings, **trl_options})
     check_trainable(policy, None)
     check_pad_token(policy.tokenizer, policy.name)
-    pairs, max_length = kept_rows(pairs, keep), max_length or policy.max_length
-    fit, left_out = fitting_pairs(policy, pairs, max_length)
+    pairs = kept_rows(pairs, keep)
+    fit, left_out = fitting_pairs(policy, pairs, max_length or policy.max_length)
     left_out.warn(len(pairs), where="run.left_out")
-    data = Dataset.from_dict(
-        {f"{side}_ids": [p.prompt + getattr(p, side) for p in fit] for side in SIDES}
-    )
+    sequences = {f"{side}_ids": [p.prompt + getattr(p, side) for p in fit] for side in SIDES}
     callbacks = [LogLastStep(), *([Progress()] if progress else [])]
-    with kept_random_states(), contextlib.ExitStack() as stack:
+    with kept_random_states(), tempfile.TemporaryDirectory(prefix="nbkit-") as scratch:
         model = _classifier(policy, seed)
-        stack.callback(MasterWeights(model).put_back)
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nbkit-"))
-        trainer = make_reward_trainer(
-            model, policy.tokenizer, data, callbacks, output_dir=scratch, save_strategy="no",
-            max_length=None, **{**shared_options(policy, **training), **trl_options},
-        )  # fmt: skip
-        stack.callback(strip, model)
-        trainer.train()
+        with in_training(model):
+            options = dict(shared_options(policy, settings), output_dir=scratch, max_length=None)
+            trainer = make_reward_trainer(
+                model, policy.tokenizer, Dataset.from_dict(sequences), callbacks,
+                save_strategy="no", **{**options, **trl_options},
+            )  # fmt: skip
+            trainer.train()
     history = pd.DataFrame(trainer.state.log_history)
     history = history[history["loss"].notna()][HISTORY].reset_index(drop=True)
     reward_model = RewardModel(model, policy.tokenizer, name or f"reward model of {policy.name}")

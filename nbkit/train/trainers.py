@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import shutil
-import warnings
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,56 +22,88 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from nbkit.logprobs.head import why_not_plain
-from nbkit.models.policy import unwrapped
+from nbkit.models.policy import Policy, unwrapped
+from nbkit.warning import warn
 
 # nbkit's name of a loss -> TRL's
 LOSSES = {"sigmoid": "sigmoid", "ipo": "ipo", "hinge": "hinge", "slic": "hinge", "simpo": "simpo"}
 LOGITS_BYTES = 2**28
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")  # its new name, its old one
 
-
 # of every trainer: our own bar, nothing written, sent or recomputed that was not asked for, and a
 # loss that is no number is not passed over
 QUIET = dict(bf16=False, disable_tqdm=True, report_to="none", logging_nan_inf_filter=False)
+# how torch.save, which raises RuntimeError, says that a file could not be written
+NOT_WRITTEN = re.compile("inline_container|PytorchStreamWriter|cannot be opened|Parent directory")
 # attributes of TRL's DPO trainer that are true where its loss reads more than log-probs
 READS_MORE = ("use_weighting", "aux_loss_enabled")
-# TRL's options that cannot be served from rows with one reference log-prob a response
+# TRL's options that cannot be served from rows with one reference log-prob a response, or that
+# would make another number of updates than is counted
 UNSERVED = {
     "ld_alpha": "needs the reference's log-probs token by token",
     "precompute_ref_log_probs": "is always on: `reference` says whose log-probs",
     "sync_ref_model": "moves the reference, whose log-probs are computed once",
+    "dataloader_drop_last": "drops the pairs of an epoch's last batch",
 }
+# TRL's name of what has another name here
+RENAMED = {
+    "per_device_train_batch_size": "batch_size", "num_train_epochs": "epochs",
+    "lr_scheduler_type": "schedule", "logging_steps": "log_every",
+    "save_steps": "checkpoint_every", "train_sampling_strategy": "order",
+}  # fmt: skip
 
 
-def check_options(loss: str, options: set[str]) -> None:
-    """Refuse options that TRL does not know, or that would not do what they say. `loss`: one of
-    `LOSSES`, or "reward".
+def check_options(loss: str, options: Mapping[str, Any], own: set[str]) -> None:
+    """Refuse options that TRL does not know, or that would not do what they say.
+
+    Args:
+        loss: one of `LOSSES`, or "reward".
+        options: `trl_options` of a training.
+        own: names of the training's own arguments.
 
     Raises:
-        TypeError: an unknown name. ValueError: an option that cannot be served.
+        TypeError: no mapping, or an unknown name. ValueError: an option that cannot be served.
     """
+    trainer = "train_reward_model" if loss == "reward" else "train_dpo"
     config = {"simpo": CPOConfig, "reward": RewardConfig}.get(loss, DPOConfig)
     known = {field.name for field in dataclasses.fields(config)} | set(CHECKPOINTING)
-    if unknown := sorted(options - known):
+    if not isinstance(options, Mapping):
         raise TypeError(
-            f"{', '.join(unknown)}: neither an argument of this training nor a field of "
-            f"TRL's {config.__name__}."
+            f"trl_options={options!r:.60}; expected a dict, name -> value, of fields of TRL's "
+            f"{config.__name__}."
         )
-    for name in options & set(UNSERVED):
-        raise ValueError(f"{name} {UNSERVED[name]}; train_dpo does not take it.")
+    for name in options:
+        if (ours := RENAMED.get(name, name)) in own:
+            raise ValueError(f"trl_options: {name}: use {trainer}'s own argument {ours}.")
+        if name in UNSERVED:
+            raise ValueError(f"trl_options: {name} {UNSERVED[name]}; {trainer} does not take it.")
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise TypeError(f"trl_options: {name} is no field of TRL's {config.__name__}.{hint}")
 
 
-def shared_options(
-    policy, *, learning_rate, epochs, batch_size, schedule, warmup_steps, max_grad_norm, seed,
-    log_every,
-) -> dict:  # fmt: skip
-    """nbkit's names of a training's settings as fields of transformers' TrainingArguments."""
+def dpo_options(policy: Policy, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `nbkit.train_dpo` as fields of TRL's DPOConfig. For the policy as it is
+    before its weights are held in float32, whose precision says how it is trained."""
     return dict(
-        learning_rate=learning_rate, num_train_epochs=epochs, warmup_steps=warmup_steps,
-        per_device_train_batch_size=batch_size, max_grad_norm=max_grad_norm, seed=seed,
-        data_seed=seed, logging_steps=log_every, use_cpu=policy.device.type == "cpu",
-        lr_scheduler_type="constant_with_warmup" if schedule == "constant" else schedule,
-        bf16=policy.dtype == torch.bfloat16,
+        shared_options(policy, settings), beta=settings["beta"], max_steps=settings["max_steps"],
+        max_length=settings["max_length"], adam_beta2=settings["adam_beta2"],
+        weight_decay=settings["weight_decay"],
+        train_sampling_strategy="sequential" if settings["order"] == "given" else "random",
+    )  # fmt: skip
+
+
+def shared_options(policy: Policy, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """nbkit's settings that all trainings have, as fields of transformers' TrainingArguments."""
+    constant = settings["schedule"] == "constant"
+    return dict(
+        learning_rate=settings["learning_rate"], num_train_epochs=settings["epochs"],
+        per_device_train_batch_size=settings["batch_size"],
+        lr_scheduler_type="constant_with_warmup" if constant else settings["schedule"],
+        warmup_steps=settings["warmup_steps"], max_grad_norm=settings["max_grad_norm"],
+        seed=settings["seed"], data_seed=settings["seed"], logging_steps=settings["log_every"],
+        use_cpu=policy.device.type == "cpu", bf16=policy.dtype == torch.bfloat16,
         dataloader_pin_memory=policy.device.type == "cuda",
     )  # fmt: skip
 
@@ -151,12 +186,13 @@ class _Ours:
         name = f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(*args, **kwargs)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors differ
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if type(error) is RuntimeError and not NOT_WRITTEN.search(str(error)):
+                raise  # such as a GPU's
             shutil.rmtree(Path(self.args.output_dir) / name, ignore_errors=True)
-            warnings.warn(
+            warn(
                 f"{name} could not be written to {self.args.output_dir} ({error}); the training "
-                "goes on without it.",
-                stacklevel=2,
+                "goes on without it."
             )
 
     def create_model_card(self, *args, **kwargs):

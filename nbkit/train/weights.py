@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
 from nbkit.models.checks import check_finite
 from nbkit.models.policy import Policy
+from nbkit.train.trainers import strip
 
 
 class MasterWeights:
@@ -47,6 +49,19 @@ class MasterWeights:
             parameter.data = parameter.data.to(dtype)
 
 
+@contextlib.contextmanager
+def in_training(model: torch.nn.Module) -> Iterator[MasterWeights]:
+    """Inside the block the model's weights are masters; after it, it is a plain model again, in
+    its own precision, for use."""
+    weights = MasterWeights(model)
+    try:
+        yield weights
+    finally:
+        strip(model)
+        model.eval()
+        weights.put_back()
+
+
 def check_trainable(policy: Policy, lora: int | None) -> None:
     """Refuse, before the work, a policy that cannot be trained.
 
@@ -72,3 +87,14 @@ def check_trainable(policy: Policy, lora: int | None) -> None:
             "adapter is loaded to be trained with is_trainable=True in peft."
         )
     check_finite(name, policy.model)
+
+
+def check_ran(learner: Policy, learning_rate: float) -> None:
+    """Raise FloatingPointError if a training has left a weight that is no finite number."""
+    try:
+        check_finite(learner.name, learner.model)
+    except ValueError as error:
+        raise FloatingPointError(
+            f"The training has run away. {error} Lower the learning rate ({learning_rate:g}), or "
+            "warm it up (warmup_steps)."
+        ) from error

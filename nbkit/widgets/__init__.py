@@ -1,5 +1,19 @@
-"""Widgets: the static figures with a handle. Only here is ipywidgets imported."""
+"""Widgets: the static figures with a handle. Only here is ipywidgets imported.
 
-from nbkit.widgets.sliders import band_sliders, share_slider, weight_slider
+Every picture stands in the notebooks without a widget too, so that nothing is lost on a page that
+cannot run one.
+
+Files::
+
+    share.py    share_slider: what a share of the pairs keeps and drops
+    weight.py   weight_slider: what the weight of alignment potential brings in and throws out
+    bands.py    band_sliders: what lies in the percentile bands of two scores
+    frame.py    what they share: sliders, a picture and a table that follow
+    table.py    the table of pairs, every text escaped
+"""
+
+from nbkit.widgets.bands import band_sliders
+from nbkit.widgets.share import share_slider
+from nbkit.widgets.weight import weight_slider
 
 __all__ = ["band_sliders", "share_slider", "weight_slider"]

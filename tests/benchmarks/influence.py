@@ -85,7 +85,7 @@ class Setting:
 
         from nbkit.derivatives.along import derivatives
         from nbkit.derivatives.differences import logp_sums
-        from nbkit.derivatives.loop import pair_by_pair, some
+        from nbkit.derivatives.loop import of_all_lengths, pair_by_pair
 
         noise = torch.Generator().manual_seed(0)
 
@@ -95,7 +95,7 @@ class Setting:
         at_theta = logp_sums(self.policy, self.pairs)
         self.ref_val = shifted(logp_sums(self.policy, self.validation))
         direction = self.validation_gradient()
-        where = some(self.pairs, 4)
+        where = of_all_lengths(self.pairs, 4)
         probe = [self.pairs[i] for i in where]
         pace = pair_by_pair(self.policy, probe, direction)[1].square().mean().sqrt().item()
         steps = {}

@@ -2,7 +2,7 @@
 
 Files::
 
-    build.py        the two commands
+    commands.py     build and check
     index.py        course.toml: the lessons in order, and where their parts lie
     assembling.py   from a source to a notebook without outputs; the landing page
     running.py      execute a notebook, and keep what a reader should see

@@ -33,7 +33,8 @@ def rendered(course: Course, text: str) -> str:
     }
     for name, content in parts.items():
         pattern = rf"(<!-- {name}:begin[^>]*-->\n).*?(<!-- {name}:end -->)"
-        text, found = re.subn(pattern, lambda m, c=content: m[1] + c + m[2], text, flags=re.DOTALL)
+        literal = content.replace("\\", r"\\")
+        text, found = re.subn(pattern, rf"\g<1>{literal}\g<2>", text, flags=re.DOTALL)
         if found != 1:
             raise ValueError(f"README.md has {found} parts between {name}:begin and {name}:end")
     return text

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ def answers_like(wrong_solution: Callable, hint: str) -> Mistake:
 def check(exercise: Exercise, learner: Callable, seed: int | None = None) -> Result:
     """Run `learner` on fresh cases; the same ones again if `seed` is given."""
 
-    def failed(hint):
+    def failed(hint: str) -> Result:
         return Result(exercise.name, FAILED, hint)
 
     if not callable(learner):
@@ -127,7 +128,7 @@ def check(exercise: Exercise, learner: Callable, seed: int | None = None) -> Res
     )
 
 
-def same(answer, expected) -> bool:
+def same(answer: Any, expected: Any) -> bool:
     """Equal in shape and, for numbers, within float32 rounding."""
     answer, expected = (np.asarray(_plain(value)) for value in (answer, expected))
     if answer.shape != expected.shape:
@@ -137,7 +138,7 @@ def same(answer, expected) -> bool:
     return np.allclose(answer.astype(float), expected.astype(float), rtol=1e-4, atol=1e-5)
 
 
-def telling(rng, draw: Callable, *solutions: Callable) -> tuple:
+def telling(rng: np.random.Generator, draw: Callable, *solutions: Callable) -> tuple:
     """A case from `draw(rng)` by which all solutions, right and wrong, can be told apart."""
     for _ in range(DRAWS):
         case = draw(rng)
@@ -156,7 +157,7 @@ def told_apart(
     """
     wrong_solutions = [solution for solution, _ in wrong]
 
-    def draw(rng):
+    def draw(rng: np.random.Generator) -> list[tuple]:
         return [telling(rng, case, solve, *wrong_solutions) for _ in range(3)]
 
     mistakes = [answers_like(solution, hint) for solution, hint in wrong]
@@ -169,7 +170,7 @@ def told_apart(
 def number(what: str) -> Callable:
     """A reader of one number: a float, a NumPy number or a tensor of shape []."""
 
-    def read(answer) -> float:
+    def read(answer: Any) -> float:
         value = _array(answer, what)
         if isinstance(answer, (bool, np.bool_)) or value.dtype.kind == "b":
             raise WrongKind(f"Your function returned {_short(answer)}; expected {what}.")
@@ -183,7 +184,7 @@ def number(what: str) -> Callable:
 def vector(what: str) -> Callable:
     """A reader of numbers in one dimension: a tensor, an array, a Series or a list."""
 
-    def read(answer) -> np.ndarray:
+    def read(answer: Any) -> np.ndarray:
         value = _array(answer, what)
         if value.ndim != 1:
             raise WrongKind(f"Your function returned shape {list(value.shape)}; expected {what}.")
@@ -195,7 +196,7 @@ def vector(what: str) -> Callable:
 def mask(what: str) -> Callable:
     """A reader of a mask in one dimension: bool, or numbers that are 0 or 1."""
 
-    def read(answer) -> np.ndarray:
+    def read(answer: Any) -> np.ndarray:
         value = vector(what)(answer)
         if not np.isin(value, (0, 1)).all():
             raise WrongKind(
@@ -207,7 +208,7 @@ def mask(what: str) -> Callable:
     return read
 
 
-def _array(answer, what: str) -> np.ndarray:
+def _array(answer: Any, what: str) -> np.ndarray:
     try:
         value = np.asarray(_plain(answer))
     except (TypeError, ValueError, RuntimeError):  # ragged lists and the like
@@ -219,7 +220,7 @@ def _array(answer, what: str) -> np.ndarray:
     return value
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().float().numpy()
     if isinstance(value, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in value):
@@ -252,7 +253,7 @@ def _raised(error: Exception, learner: Callable) -> str:
     return f"{said} (line {own[-1].lineno}:{line})"
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, np.ndarray):

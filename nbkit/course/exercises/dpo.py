@@ -114,7 +114,7 @@ def _no_reference(chosen, rejected, ref_chosen, ref_rejected, beta):
     return -logsigmoid(beta * (chosen - rejected)).mean()
 
 
-def _gradient_flows(learner) -> bool:
+def _gradient_flows(learner: Callable) -> bool:
     *logps, beta = draw_logps(np.random.default_rng())
     try:
         loss = learner(*(logp.requires_grad_() for logp in logps), beta)

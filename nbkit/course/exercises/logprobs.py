@@ -86,7 +86,7 @@ def check_implicit_margin(learner: Callable, *, seed: int | None = None) -> Resu
 # Response mask -----------------------------------------------------------------------------------
 
 
-def response_mask(ids, prompt_length, pad_id, start=0):
+def response_mask(ids, prompt_length, pad_id, *, start=0):
     """True where the label is in the response; `start` moves its beginning (for mistakes)."""
     label_position = torch.arange(1, len(ids))
     return (label_position >= prompt_length + start) & (ids[1:] != pad_id)
@@ -147,7 +147,7 @@ RESPONSE_MASK = Exercise(
 # Log-prob of a response --------------------------------------------------------------------------
 
 
-def token_logprobs(logits, ids, prompt_length, start=0):
+def token_logprobs(logits, ids, prompt_length, *, start=0):
     """Log-prob of each response token, [response]; `start` moves the beginning (for mistakes)."""
     logps = logits[:-1].log_softmax(-1)
     per_label = logps.gather(1, ids[1:, None])[:, 0]
@@ -260,11 +260,11 @@ IMPLICIT_MARGIN = Exercise(
             "The sign is turned: chosen minus rejected, policy minus reference.",
         ),
         answers_like(
-            lambda *case: implicit_margin(*case[:4], 1),
+            lambda *case: implicit_margin(*case) / case[4],
             "beta is missing: multiply the difference of the log-ratios by beta.",
         ),
         answers_like(
-            lambda *case: implicit_margin(*case[:4], case[4] ** 2),
+            lambda *case: implicit_margin(*case) * case[4],
             "beta is multiplied in twice: once is enough.",
         ),
         answers_like(
@@ -280,7 +280,7 @@ IMPLICIT_MARGIN = Exercise(
             "The log-ratios are added: the margin is chosen minus rejected.",
         ),
         answers_like(
-            lambda *case: implicit_margin(*case[:4], 1 / case[4]),
+            lambda *case: implicit_margin(*case) / case[4] ** 2,
             "Divided by beta: multiply by it.",
         ),
     ],

@@ -258,11 +258,11 @@ def _hacked(judged, true):
     return (np.diff(judged) > 0) & (np.diff(true) < 0)
 
 
-def _first(rounds) -> int:
+def _first(rounds: np.ndarray) -> int:
     return int(np.argmax(rounds)) + 1 if np.any(rounds) else 0
 
 
-def _last(rounds) -> int:
+def _last(rounds: np.ndarray) -> int:
     return int(np.flatnonzero(rounds)[-1]) + 1 if np.any(rounds) else 0
 
 

@@ -195,7 +195,7 @@ def _tables(rng):
     return theta, theta + rng.normal(0, 0.4, ref.shape), ref, float(rng.choice([0.5, 1.5, 2.0]))
 
 
-def _between_losses(theta, val, ref, beta, first=_margin, loss=_loss):
+def _between_losses(theta, val, ref, beta, *, first=_margin, loss=_loss):
     return loss(first(theta, ref, beta)) - loss(first(val, ref, beta))
 
 

@@ -42,7 +42,7 @@ nb.course.readiness()
 # %%
 pairs = world.pairs(p.pairs, seed=0)
 columns = ["prompt", "chosen", "rejected", "chosen_score", "rejected_score", "flipped"]
-pairs.to_pandas()[columns].head(6)
+pd.DataFrame(pairs[:6])[columns]
 
 # %% [markdown]
 # **Read the first one aloud.** Which answer would you have chosen? And what does the true reward
@@ -127,8 +127,7 @@ run.history[["step", "loss", "margin", "accuracy"]].tail(3).round(3)
 
 # %%
 prompts = world.prompts(p.prompts, seed=0)
-how = dict(max_new_tokens=16)
-result = nb.win_rate(run.policy, policy, prompts, world.reward, **how)
+result = nb.win_rate(run.policy, policy, prompts, world.reward, max_new_tokens=16)
 result
 
 # %%
@@ -146,9 +145,9 @@ result.table.head(5)
 # equal updates. This is the longest cell here.
 
 # %%
-how["progress"] = False
-before = nb.sample(policy, prompts, temperature=0.7, seed=1, **how)
-settings = dict(world.DPO[size], progress=False)
+before = nb.sample(
+    policy, prompts, temperature=0.7, max_new_tokens=16, seed=1, progress=False
+)
 
 def trial(seed):
     """Win rate and share of correct answers of each selection, for one seed."""
@@ -160,8 +159,12 @@ def trial(seed):
     halves = {"potential": best, "judge alone": nb.select.top(explicit, 0.5),
               "random": nb.select.random(best, pairs, seed=seed)}
     for name, ids in {"full": None, **halves}.items():
-        run = nb.train_dpo(policy, pairs, ids, reference=logps, seed=seed, **settings)
-        won = nb.win_rate(run.policy, before, prompts, world.reward, seed=2, **how)
+        run = nb.train_dpo(
+            policy, pairs, ids, reference=logps, seed=seed, progress=False, **world.DPO[size]
+        )
+        won = nb.win_rate(
+            run.policy, before, prompts, world.reward, max_new_tokens=16, seed=2, progress=False
+        )
         grades = map(world.grade, won.table.prompt, won.table.response)
         right = sum(grade.correct for grade in grades) / len(prompts)
         yield dict(selection=name, seed=seed, win_rate=won.value, correct=right)

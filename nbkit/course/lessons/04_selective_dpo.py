@@ -180,7 +180,7 @@ measures = {
 }
 prompts = world.prompts(p.pick(quick=48, full=384))  # 192 questions; in full, twice each
 sampling = dict(temperature=0.7, max_new_tokens=16)
-judged = dict(measures=measures, held_out=held_out, sampling=sampling, **jobs)
+judged = dict(measures=measures, held_out=held_out, **sampling, **jobs)
 
 # %%
 def compare(select, size=size, seeds=seeds, **options):

@@ -211,7 +211,7 @@ budgets = ["examples", "updates"]
 judged = dict(
     measures={"correct": lambda prompt, said: world.grade(prompt, said).correct,
               "tone": lambda prompt, said: world.grade(prompt, said).tone},
-    sampling=dict(temperature=0.7, max_new_tokens=16), budgets=["examples"],
+    temperature=0.7, max_new_tokens=16, budgets=["examples"],
     cache=folder.name, workers=p.workers, progress=False,
 )  # fmt: skip
 

@@ -569,7 +569,7 @@ import tempfile
 folder = tempfile.TemporaryDirectory()  # finished runs: what two figures share is trained once
 prompts = world.prompts(p.pick(quick=48, full=384))  # 192 questions; in full, twice each
 judged = dict(measures={"correct": lambda prompt, said: world.grade(prompt, said).correct},
-              sampling=dict(temperature=0.7, max_new_tokens=16), cache=folder.name,
+              temperature=0.7, max_new_tokens=16, cache=folder.name,
               workers=p.workers, progress=False)  # fmt: skip
 
 

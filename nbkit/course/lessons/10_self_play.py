@@ -158,7 +158,7 @@ import tempfile
 
 folder = tempfile.TemporaryDirectory()
 settings = dict(world.DPO[size], epochs=4)  # in a round there are few pairs
-small = dict(rewrite=world.rewrite, sampling=dict(max_new_tokens=16), **settings)
+small = dict(rewrite=world.rewrite, temperature=0.8, top_p=0.95, max_new_tokens=16, **settings)
 where = f"{folder.name}/eight"
 first = next(selfplay.self_play(policy, eight, world.reward, where, progress=False, **small))
 
@@ -226,7 +226,7 @@ def play(kinds):
     played.update(plays)
     return selfplay.compare_plays(
         policy, plays, test, world.reward, folder.name, measures=measures, workers=p.workers,
-        test_sampling=dict(max_new_tokens=24), **dict(small, rounds=rounds),
+        max_new_tokens=24, common=dict(small, rounds=rounds),
     )  # fmt: skip
 
 # %%

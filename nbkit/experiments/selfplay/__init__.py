@@ -3,7 +3,8 @@
 Files::
 
     steps.py   the steps of a round as plain functions: answer, best_and_worst, evolve, ...
-    loop.py    `self_play`: rounds of them, kept on disk, resumed after an interruption
+    loop.py    `self_play`: rounds of them, resumed after an interruption
+    kept.py    what it keeps on disk
     plays.py   `compare_plays`: several self-plays, judged after each round, as one tidy table
 """
 

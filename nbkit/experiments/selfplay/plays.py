@@ -6,35 +6,40 @@ import hashlib
 from collections.abc import Callable, Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pandas as pd
 
 from nbkit.cache.files import as_folder, keep_table, try_folder
-from nbkit.cache.hashes import hash_content, with_defaults
+from nbkit.cache.hashes import hash_content
 from nbkit.evaluate import wins
-from nbkit.experiments.comparison import SAMPLING
+from nbkit.experiments.arguments import check_names
 from nbkit.experiments.jobs import check_workers, run_jobs
 from nbkit.experiments.selfplay.loop import self_play
 from nbkit.inputs import as_policy, as_prompts
 from nbkit.judges import rewards
 from nbkit.models.policy import Policy
-from nbkit.sampling import sample
+from nbkit.sampling import TEMPERATURE, TOP_P, sample
+
+# what it gives to `self_play` itself
+OWN = {"policy", "folder", "seed"}
 
 
 def compare_plays(
     policy: Policy,
-    plays: Mapping[tuple[str, int], Mapping],
+    plays: Mapping[tuple[str, int], Mapping[str, Any]],
     prompts,
     judge: Callable[[object, str], float],
     folder: str | Path,
     *,
+    common: Mapping[str, Any] | None = None,
     measures: Mapping[str, Callable[[object, str], float]] | None = None,
-    test_sampling: Mapping | None = None,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    max_new_tokens: int | None = None,
     workers: int = 1,
     progress: bool = True,
-    **common,
 ) -> pd.DataFrame:
     """Play several self-plays, and after every round have the policy answer test prompts.
 
@@ -48,11 +53,11 @@ def compare_plays(
             bring no judge of their own.
         folder: where the self-plays are kept, each in a folder of its own with its answers in the
             test. The same call after an interruption plays and asks only what is missing.
+        common: arguments of `self_play` that all self-plays share; those in `plays` go first.
         measures: name -> function of (prompt, response), averaged into a column of that name.
-        test_sampling: `temperature, top_p, max_new_tokens` in the test; default 0.7, 1, `sample`'s.
+        temperature, top_p, max_new_tokens: of the answers in the test, see `nbkit.sample`.
         workers: processes that play at once (see `nbkit.at_once`).
         progress: show a bar over the self-plays.
-        **common: arguments of `self_play` that all of them share.
 
     Returns:
         Tidy DataFrame, one row a (play, seed, round); round 0 is the policy they start from.
@@ -64,19 +69,32 @@ def compare_plays(
 
     Raises:
         ValueError: what `self_play` refuses.
+        TypeError: self-plays without (name, seed); an argument that `self_play` does not have.
+
+    Example:
+        >>> import tempfile
+        >>> import nbkit as nb
+        >>> policy, prompts = nb.load_policy("world/small"), nb.world.prompts(4)
+        >>> plays = {("mine", 0): dict(prompts=nb.world.prompts(4, part="train"), rounds=1)}
+        >>> how = dict(common=dict(max_new_tokens=8, max_steps=1), progress=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table = nb.selfplay.compare_plays(
+        ...         policy, plays, prompts, nb.world.reward, folder, max_new_tokens=8, **how)
+        >>> table["round"].tolist()
+        [0, 1]
     """
     policy, prompts, folder = as_policy(policy), as_prompts(prompts), as_folder(folder, "folder")
     check_workers(policy, workers)
-    how = {**SAMPLING, **(test_sampling or {})}
-    _check(plays)
-    told = {key: {"judge": judge, **common, **play} for key, play in plays.items()}
+    _check(plays, common)
+    how = dict(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    told = {key: {"judge": judge, **(common or {}), **play} for key, play in plays.items()}
     try_folder(folder, "folder")
     baseline, before = {}, {}
     for seed in dict.fromkeys(seed for _, seed in told):
         baseline[seed] = sample(policy, prompts, seed=2 * seed + 1, progress=False, **how)
         responses = sample(policy, prompts, seed=2 * seed, progress=False, **how)
         before[seed] = _Test(dict(round=0, asked=0, pairs=0, trained_on=0), responses)
-    content = hash_content(policy, prompts, with_defaults(sample, how))
+    content = hash_content(policy, prompts, how)
     jobs = [
         (policy, dict(play, seed=seed), folder / _file_name(f"{name} {seed}"), prompts, how,
          f"test-{content}.parquet")
@@ -131,7 +149,10 @@ def _verdict(responses, baseline, prompts, judge, tokenizer) -> dict[str, float]
     }
 
 
-def _check(plays) -> None:
+def _check(plays, common) -> None:
+    if common is not None and not isinstance(common, Mapping):
+        raise TypeError(f"common: expected a dict of arguments of `self_play`, got {common!r:.60}.")
+    check_names(self_play, common or {}, OWN, "comparison of self-plays")
     if not isinstance(plays, Mapping):
         raise TypeError(
             f"plays: expected a dict, (name, seed) -> arguments, got {type(plays).__name__}."
@@ -143,6 +164,7 @@ def _check(plays) -> None:
             raise TypeError(
                 f"Self-play {key}: expected a dict of arguments of `self_play`, got {play!r:.60}."
             )
+        check_names(self_play, play, OWN, "comparison of self-plays")
 
 
 def _file_name(text: str) -> str:

@@ -13,13 +13,12 @@ from nbkit.inputs import as_count, as_policy, as_prompts
 from nbkit.judges import rewards
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
-from nbkit.sampling import sample
+from nbkit.sampling import TEMPERATURE, TOP_P, sample
 from nbkit.scores.margins import explicit_margin, length_normalized_margin
 from nbkit.scores.potential import alignment_potential
 from nbkit.select.ranked import top
 from nbkit.tokens.texts import answer_to, plain_text
 
-SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": None}
 PAIR = ["id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"]
 INSTRUCTION = (
     "Rewrite this task into another one of the same kind and about the same length, which asks for "
@@ -34,18 +33,29 @@ def answer(
     k: int = 5,
     *,
     seed: int = 0,
-    temperature: float = SAMPLING["temperature"],
-    top_p: float = SAMPLING["top_p"],
-    max_new_tokens: int | None = SAMPLING["max_new_tokens"],
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    max_new_tokens: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Sample `k` responses to each prompt and judge them.
 
     Args:
+        policy: the policy that answers.
         prompts: as for `nbkit.sample`; a DataFrame may bring `id`s.
+        judge: `judge(prompt, response)` -> reward; higher is better.
+        k: responses to each prompt.
+        seed, temperature, top_p, max_new_tokens, progress: see `nbkit.sample`.
 
     Returns:
         Tidy DataFrame `prompt_id, prompt, response, reward`, k rows a prompt.
+
+    Example:
+        >>> import nbkit as nb
+        >>> policy, prompts = nb.load_policy("world/small"), nb.world.prompts(4)
+        >>> how = dict(k=2, max_new_tokens=4, progress=False)
+        >>> nb.selfplay.answer(policy, prompts, nb.world.reward, **how).shape
+        (8, 4)
     """
     policy, asked = as_policy(policy), with_ids(prompts)
     asked = asked.loc[asked.index.repeat(as_count(k, "k"))].reset_index(drop=True)
@@ -63,9 +73,21 @@ def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
     """Preference pairs from judged answers: to each prompt the best against the worst (the first
     of equals). A prompt whose answers all have the same reward gives no pair.
 
+    Args:
+        answers: from `answer`: `prompt_id, prompt, response, reward`.
+        prefix: of the pairs' ids.
+
     Returns:
         DataFrame `id, prompt_id, prompt, chosen, rejected, chosen_score, rejected_score`; the id
         is `prefix` and the prompt's. Answers to conversations are wrapped into messages.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> rows = [("p0", "pet of mia ?", "dog", 1.0), ("p0", "pet of mia ?", "cat", 0.0)]
+        >>> answers = pd.DataFrame(rows, columns=["prompt_id", "prompt", "response", "reward"])
+        >>> nb.selfplay.best_and_worst(answers)[["chosen", "rejected"]].values.tolist()
+        [['dog', 'cat']]
     """
     rows = []
     for prompt_id, group in answers.groupby("prompt_id", sort=False):
@@ -93,10 +115,19 @@ def evolve(
         rewrite: `rewrite(prompts, seed)` -> as many prompts.
         known: prompts that were asked before; they, and repetitions, are not asked again.
         longest_ratio: largest factor between the lengths (characters) of parent and child.
+        seed: handed to `rewrite`.
         suffix: of the new ids.
 
     Returns:
         DataFrame `id, prompt, parent, left_out`; `left_out` is the reason, or empty.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> parents = pd.DataFrame(dict(id=["p0"], prompt=["pet of mia ?"]))
+        >>> children = nb.selfplay.evolve(parents, nb.world.rewrite)
+        >>> children[["id", "parent", "left_out"]].values.tolist()
+        [['p0.1', 'p0', '']]
     """
     prompts = rewrite(parents.prompt.tolist(), seed)
     if len(prompts) != len(parents):
@@ -121,16 +152,37 @@ def evolve(
     )  # fmt: skip
 
 
-def policy_rewriter(policy: Policy, instruction: str = INSTRUCTION, **sampling) -> Callable:
+def policy_rewriter(
+    policy: Policy,
+    instruction: str = INSTRUCTION,
+    *,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    max_new_tokens: int | None = None,
+    progress: bool = True,
+) -> Callable[[list, int], list]:
     """A `rewrite` in which a policy evolves prompts itself, as in the released pipeline.
 
     Args:
         policy: an instruction-tuned policy.
         instruction: what it is told, with `{prompt}` in it. Conversations: their last message is
             rewritten, and the instruction is sent as a message of the user.
-        **sampling: for `nbkit.sample`.
+        temperature, top_p, max_new_tokens, progress: see `nbkit.sample`.
+
+    Returns:
+        `rewrite(prompts, seed)`, for `self_play`.
+
+    Example:
+        >>> import nbkit as nb
+        >>> how = dict(max_new_tokens=4, progress=False)
+        >>> rewrite = nb.selfplay.policy_rewriter(nb.load_policy("world/small"), "{prompt}", **how)
+        >>> len(rewrite(["pet of mia ?", "toy of leo ?"], seed=0))
+        2
     """
     policy = as_policy(policy)
+    how = dict(
+        temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, progress=progress
+    )
 
     def rewrite(prompts: list, seed: int) -> list:
         talks = bool(prompts) and not isinstance(prompts[0], str)
@@ -138,7 +190,7 @@ def policy_rewriter(policy: Policy, instruction: str = INSTRUCTION, **sampling) 
         orders = [instruction.format(prompt=plain_text(said)) for said in asked]
         if talks:
             orders = [[{"role": "user", "content": order}] for order in orders]
-        said = [text.strip() for text in sample(policy, orders, seed=seed, **sampling)]
+        said = [text.strip() for text in sample(policy, orders, seed=seed, **how)]
         if not talks:
             return said
         return [[*p[:-1], {**p[-1], "content": text}] for p, text in zip(prompts, said)]
@@ -157,13 +209,39 @@ def highest(
         share: above 0, to 1; the paper's is 0.4.
         seed: of the order of equals: a judge that counts has many, and in the order of their ids
             the same prompts would win every round.
+
+    Returns:
+        ids of the pairs, highest first.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> pairs = pd.DataFrame({"alignment_potential": [0.1, 0.9, 0.5, 0.2]}, list("abcd"))
+        >>> nb.selfplay.highest(pairs, share=0.5)
+        ['b', 'c']
     """
     return top(pairs[by], share, ties=_lots(pairs, seed))
 
 
 def at_random(pairs: pd.DataFrame, share: float = 0.4, seed: int = 0) -> list[str]:
     """A selection that looks at nothing: the control of the same size. Pairs without scores (too
-    long for the policy) are never drawn, as `highest` never keeps them."""
+    long for the policy) are never drawn, as `highest` never keeps them.
+
+    Args:
+        pairs: `Round.pairs`, indexed by id.
+        share: above 0, to 1.
+        seed: of the draw; another round draws anew.
+
+    Returns:
+        ids of the pairs.
+
+    Example:
+        >>> import nbkit as nb
+        >>> import pandas as pd
+        >>> pairs = pd.DataFrame({"alignment_potential": [0.1, 0.9, 0.5, 0.2]}, list("abcd"))
+        >>> len(nb.selfplay.at_random(pairs, share=0.5))
+        2
+    """
     lots = _lots(pairs, seed)
     return top(lots[pairs.alignment_potential.notna()], share)
 
