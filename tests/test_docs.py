@@ -80,11 +80,10 @@ def test_the_reader_of_the_public_surface_goes_into_namespaces():
 
 
 def texts_with_names() -> list[Path]:
-    """Docstrings and lessons, README and the like. Not the changelog, which names what was, nor
-    CONTRIBUTING.md, which names what a reader is about to write."""
+    """Docstrings and lessons, README and the like. Not the changelog: it names what was."""
     files = [*(ROOT / "nbkit").rglob("*.py"), *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     files += (ROOT / "docs").rglob("*.rst")
-    return sorted(path for path in files if path.name not in ("CHANGELOG.md", "CONTRIBUTING.md"))
+    return sorted(path for path in files if path.name != "CHANGELOG.md")
 
 
 def test_names_in_backticks_are_there():
