@@ -117,8 +117,8 @@ def test_workers_play_the_same(policy, table, tmp_path):
 def test_workers_play_with_functions_of_a_cell(policy, tmp_path):
     """What one process has kept is what the workers find: they know a function by its name."""
 
-    def judge(prompt, said, longest=8):
-        return min(len(said), longest)
+    def judge(prompt, said, modulus=7):
+        return len(said) % modulus
 
     def select(pairs):
         return list(pairs.index)
@@ -126,10 +126,10 @@ def test_workers_play_with_functions_of_a_cell(policy, tmp_path):
     def rewrite(prompts, seed):
         return [f"{prompt} " for prompt in prompts]
 
-    own = dict(prompts=ASKED[:6], rounds=1, rewrite=rewrite, select=select)
+    own = dict(prompts=ASKED, rounds=1, rewrite=rewrite, select=select)
     plays = {
         ("mine", 0): {**own, "judge": judge},
-        ("part", 0): {**own, "judge": partial(judge, longest=5)},
+        ("part", 0): {**own, "judge": partial(judge, modulus=5)},
     }
     workers = compare(policy, tmp_path, plays, workers=2)
     here = compare(policy, tmp_path, plays)

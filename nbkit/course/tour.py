@@ -235,7 +235,7 @@ def tell_luck(rows: pd.DataFrame) -> None:
     print()
 
 
-def draw(axes: Sequence, pairs: Dataset, scores: pd.DataFrame, rows: pd.DataFrame) -> None:
+def draw(axes: Sequence[Any], pairs: Dataset, scores: pd.DataFrame, rows: pd.DataFrame) -> None:
     flipped = pd.Series(pairs["flipped"], index=pairs["id"], name="wrong label")
     nb.plots.margin_plane(scores["explicit"], scores["implicit"], 1.0, 0.5, axes[0], flipped)
     nb.plots.comparison(rows, axes[1]).set_title("Was it the selection?")
