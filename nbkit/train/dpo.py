@@ -94,7 +94,7 @@ def train_dpo(
             the former ran away. `run.settings` has the rate that was in effect.
         epochs, batch_size, schedule, warmup_steps, max_grad_norm, adam_beta2, weight_decay: as in
             transformers' TrainingArguments (AdamW; `batch_size` pairs a step; `schedule` one of
-            its `lr_scheduler_type`s, and "constant" warms up too).
+            its values of `lr_scheduler_type`, and "constant" warms up too).
         order: "shuffled" (by `seed`, anew each epoch) or "given": exactly the order of `keep`,
             every epoch: a curriculum.
         seed: of the shuffling and of fresh adapters.

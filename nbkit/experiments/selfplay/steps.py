@@ -43,7 +43,7 @@ def answer(
 
     Args:
         policy: the policy that answers.
-        prompts: as for `nbkit.sample`; a DataFrame may bring `id`s.
+        prompts: as for `nbkit.sample`; a DataFrame may bring the column `id`.
         judge: `judge(prompt, response)` -> reward; higher is better.
         k: responses to each prompt.
         seed, temperature, top_p, max_new_tokens, progress: see `nbkit.sample`.
