@@ -18,7 +18,7 @@ import nbkit
 
 logger = getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = tomllib.loads((ROOT / "nbkit/course/lessons/course.toml").read_text("utf-8"))["chapter"]
+LESSONS = tomllib.loads((ROOT / "nbkit/course/lessons/course.toml").read_text("utf-8"))["lesson"]
 
 REWORDED = [  # what the converter of formulas does not know, or sets too close
     (r"\\[bB]ig(?=\\)", ""),  # \big\langle
@@ -27,15 +27,15 @@ REWORDED = [  # what the converter of formulas does not know, or sets too close
 
 
 def cards() -> str:
-    """A card for each chapter that has a picture; it leads to the rendered notebook."""
+    """A card for each lesson that has a picture; it leads to the rendered notebook."""
     lines = ["::::{grid} 1 2 2 2", ":gutter: 3"]
-    for chapter in CHAPTERS:
-        picture = f"images/{chapter['file']}.png"
+    for lesson in LESSONS:
+        picture = f"images/{lesson['file']}.png"
         if (ROOT / "docs" / picture).exists():
             lines += [
-                f":::{{grid-item-card}} {chapter['number']} · {chapter['title']}",
+                f":::{{grid-item-card}} {lesson['number']} · {lesson['title']}",
                 f":img-top: {picture}",
-                f":link: ../notebooks/{chapter['file']}",
+                f":link: ../notebooks/{lesson['file']}",
                 ":link-type: doc",
                 ":::",
             ]

@@ -88,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_lab(commands) -> None:
+def add_lab(commands: "argparse._SubParsersAction") -> None:
     lab = commands.add_parser(
         "lab", allow_abbrev=False, usage="nbkit lab [-h] [options of jupyter lab]",
         help="open the notebooks in JupyterLab",
@@ -100,7 +100,7 @@ def add_lab(commands) -> None:
     lab.set_defaults(run=run_lab)
 
 
-def add_tour(commands) -> None:
+def add_tour(commands: "argparse._SubParsersAction") -> None:
     tour = commands.add_parser(
         "tour", allow_abbrev=False, help="take the tour in this terminal, without a browser",
         description="Load, score, select, train and judge on the world inside the package, each "
@@ -113,7 +113,7 @@ def add_tour(commands) -> None:
     tour.set_defaults(run=run_tour)
 
 
-def add_course(commands) -> None:
+def add_course(commands: "argparse._SubParsersAction") -> None:
     course = commands.add_parser(
         "course", allow_abbrev=False, help="for authors: build and check the notebooks",
         description="Make the notebooks from their sources in nbkit/course/lessons/. Needs "

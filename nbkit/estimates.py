@@ -33,7 +33,7 @@ class Estimate:
         template: how `str` writes it, such as "win rate {:.3f} over 192 prompts".
         at_edge: of a peak, the share of resamples whose best place is an end of the measured
             range: near 1, the peak was not bracketed.
-        table: of a win rate, one row a prompt.
+        table: of a win rate, one row a prompt; else empty.
 
     Example:
         >>> import nbkit as nb
@@ -50,7 +50,7 @@ class Estimate:
     confidence: float | None = 0.95
     template: str = "{:.3f}"
     at_edge: float | None = None
-    table: pd.DataFrame | None = field(default=None, compare=False)
+    table: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
     def verdict(self, against: float = 0.0, called: str | None = None) -> str:
         """Where the interval lies: "above zero", "below zero" or "not clear of zero". Where there

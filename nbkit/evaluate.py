@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nbkit.estimates import Estimate, check_confidence, mean_interval
-from nbkit.inputs import as_number, as_pairs, as_policy, as_prompts
+from nbkit.inputs import Prompts, as_number, as_pairs, as_policy, as_prompts
 from nbkit.judges import Judge, rewards
 from nbkit.logprobs.fitting import tokenize
 from nbkit.logprobs.rows import rows_of_tokens
 from nbkit.logprobs.table import logprob_table, response_logprobs
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
 from nbkit.scores.margins import dpo_loss, implicit_margin
 
@@ -22,7 +24,7 @@ from nbkit.scores.margins import dpo_loss, implicit_margin
 def win_rate(
     policy: Policy,
     baseline: Policy | list[str],
-    prompts,
+    prompts: Prompts,
     judge: Judge,
     *,
     temperature: float = TEMPERATURE,
@@ -70,7 +72,7 @@ def win_rate(
             raise ValueError(f"Got {len(baseline)} baseline responses to {len(prompts)} prompts.")
     else:
         baseline = as_policy(baseline, "baseline")
-    how = dict(
+    how: dict[str, Any] = dict(
         temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, progress=progress
     )
     responses = sample(policy, prompts, seed=seed, **how)
@@ -90,7 +92,7 @@ def win_rate(
     return replace(won, unit="prompts", template=template, table=table)
 
 
-def wins(rewards, baseline_rewards) -> np.ndarray:
+def wins(rewards: Any, baseline_rewards: Any) -> np.ndarray:
     """1 where the reward is higher than the baseline's, 0 where lower, one half on a tie.
 
     Args:
@@ -107,7 +109,7 @@ def wins(rewards, baseline_rewards) -> np.ndarray:
 def preference_accuracy(
     policy: Policy,
     reference: Policy | pd.DataFrame,
-    pairs,
+    pairs: Pairs,
     *,
     beta: float = 0.1,
     confidence: float = 0.95,
@@ -149,7 +151,7 @@ def preference_accuracy(
         table = response_logprobs(reference, pairs.select(rest))
     logps = logprob_table(policy, token_pairs)
     margin = implicit_margin(logps, table, beta)
-    rows = {
+    rows: dict[str, Any] = {
         "accuracy": wins(margin, np.zeros(len(margin))),
         "margin": margin,
         "loss": dpo_loss(logps, table, beta),

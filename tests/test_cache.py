@@ -138,7 +138,7 @@ def test_another_model_does_not_share(tmp_path, pairs, counted, change):
 
 
 def lora(base=None, seed=1, **settings):
-    policy = add_lora(base or tiny.policy(), rank=2, **settings)
+    policy = add_lora(base or tiny.policy(), rank=2, lora_options=settings)
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in policy.model.named_parameters():

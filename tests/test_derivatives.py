@@ -255,7 +255,9 @@ def test_half_precision_goes_on_where_ghost_products_cannot(kind):
 
     policy = tiny.policy("llama")
     if kind == "embedding":
-        policy = nb.add_lora(policy, rank=4, target_modules=["embed_tokens", "q_proj"])
+        policy = nb.add_lora(
+            policy, rank=4, lora_options={"target_modules": ["embed_tokens", "q_proj"]}
+        )
     else:
         policy = with_lora(policy)
         policy.model.add_adapter("other", LoraConfig(r=2, target_modules=["q_proj"]))
@@ -327,7 +329,9 @@ def test_the_choice_of_parameters():
 def test_an_adapter_is_what_is_trained_with_it():
     from peft import IA3Config, get_peft_model
 
-    policy = nb.add_lora(tiny.policy("llama"), rank=4, modules_to_save=["lm_head"])
+    policy = nb.add_lora(
+        tiny.policy("llama"), rank=4, lora_options={"modules_to_save": ["lm_head"]}
+    )
     assert "lm_head.modules_to_save.default.weight" in choose(policy)
     ia3 = IA3Config(
         target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"],

@@ -53,6 +53,7 @@ ROOMS = [
     "experiments/crossfit.py",
     "experiments/gains.py",
     "experiments/trials.py",
+    "experiments/judging.py",
     "experiments/comparison.py",
     "experiments/selfplay",
     "experiments",

@@ -489,7 +489,7 @@ def test_bfloat16_runs_is_near_and_is_named(pairs, path):
 
 
 def lora_policy(**lora):
-    policy = add_lora(tiny.policy(), rank=4, **lora)
+    policy = add_lora(tiny.policy(), 4, lora)
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in policy.model.named_parameters():

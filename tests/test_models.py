@@ -44,7 +44,7 @@ def logits(policy):
 
 def fake_lora(policy, **lora):
     """A LoRA policy whose adapter acts."""
-    policy = add_lora(policy, rank=2, **lora)
+    policy = add_lora(policy, 2, lora)
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in policy.model.named_parameters():

@@ -12,7 +12,6 @@ import pytest
 import nbkit as nb
 from nbkit import scores, world
 from nbkit.course.exercises import checking, tour
-from nbkit.plots import figures
 from nbkit.scores import difficulty
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +19,7 @@ README = ROOT / "README.md"
 
 
 def added(code: str, *modules) -> dict:
-    """What `code` defines when it is written into a module (and may import from others)."""
+    """What `code` defines, where the names of these modules are known."""
     names = {name: value for module in modules for name, value in vars(module).items()}
     exec(code, names)
     return names
@@ -61,7 +60,7 @@ def test_the_first_exercise(toys, monkeypatch):
 
 
 def test_the_first_figure(toys, monkeypatch, ax):
-    figure = added(toys["figure"], figures)["lengths"]
+    figure = added(toys["figure"])["lengths"]
     monkeypatch.setattr(nb.plots, "lengths", figure, raising=False)
     run_example(figure)
     ax.clear()

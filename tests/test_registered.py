@@ -59,7 +59,8 @@ def listing_problems(folder: Path) -> list[str]:
     if "Files::" not in text:
         return []
     block = text.partition("Files::\n\n")[2].partition("\n\n")[0]
-    told = set(re.findall(r"^ {4}(\S+)", block, re.MULTILINE))
+    told = set(re.findall(r"\b\w+\.py\b|^ {4}\w+/", block, re.MULTILINE))
+    told = {name.strip() for name in told}
     there = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
     there |= {f"{path.name}/" for path in folder.iterdir() if any(path.glob("*.py"))}
     what_to_do = "mend the list `Files::` there"

@@ -13,6 +13,7 @@ import torch
 
 import nbkit as nb
 from nbkit.derivatives import along
+from nbkit.derivatives.differences import finite_difference
 from nbkit.derivatives.parameters import choose
 from nbkit.models import locks
 
@@ -107,11 +108,11 @@ def test_scoring_sees_no_step_of_a_finite_difference(pairs):
     direction = {name: torch.randn_like(p) for name, p in choose(policy).items()}
     expected = table(policy, pairs)
 
-    def differences():
-        return differences.finite_difference(policy, token_pairs, direction, 1.0, progress=False)[1]
+    def slopes_of_all():
+        return finite_difference(policy, token_pairs, direction, 1.0, progress=False)[1]
 
-    slopes = differences()
-    scored, found = at_once(lambda: table(policy, pairs), differences)
+    slopes = slopes_of_all()
+    scored, found = at_once(lambda: table(policy, pairs), slopes_of_all)
     for one in scored:
         pd.testing.assert_frame_equal(one, expected, check_exact=True)
     assert all(torch.equal(one, slopes) for one in found)

@@ -13,6 +13,7 @@ import torch
 import nbkit as nb
 from nbkit import world
 from nbkit.experiments.crossfit import validation_loss
+from nbkit.train import dpo
 from nbkit.train.dpo import settings_in_effect
 from nbkit.train.learned import rounding
 from nbkit.train.settings import FULL_RATE, LORA_RATE
@@ -95,11 +96,17 @@ def test_adapters_of_a_bfloat16_policy_train_in_float32(half, pairs):
     assert kinds == {torch.bfloat16}
 
 
-def test_in_place_a_bfloat16_policy_trains_as_its_copy_does(pairs):
+def test_in_place_a_bfloat16_policy_trains_as_its_copy_does(pairs, monkeypatch):
+    """Under autocast, though its weights are in float32 by then."""
+    autocast, real = [], dpo.make_trainer
+    monkeypatch.setattr(
+        dpo, "make_trainer", lambda *a, **k: autocast.append(k["bf16"]) or real(*a, **k)
+    )
     how = dict(QUIET, batch_size=8, learning_rate=1e-3, log_every=1)
     one, other = load("bfloat16", "small"), load("bfloat16", "small")
     runs = [nb.train_dpo(one, pairs, **how), nb.train_dpo(other, pairs, copy_model=False, **how)]
     pd.testing.assert_frame_equal(runs[0].history, runs[1].history)
+    assert autocast == [True, True]
 
 
 @pytest.mark.parametrize("lora", [None, 4])

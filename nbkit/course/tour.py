@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
@@ -236,7 +236,7 @@ def tell_luck(rows: pd.DataFrame) -> None:
     print()
 
 
-def draw(axes: Sequence[Axes], pairs: Dataset, scores: pd.DataFrame, rows: pd.DataFrame) -> None:
+def draw(axes: np.ndarray, pairs: Dataset, scores: pd.DataFrame, rows: pd.DataFrame) -> None:
     flipped = pd.Series(pairs["flipped"], index=pairs["id"], name="wrong label")
     nb.plots.margin_plane(scores["explicit"], scores["implicit"], 1.0, 0.5, axes[0], flipped)
     nb.plots.comparison(rows, axes[1]).set_title("Was it the selection?")

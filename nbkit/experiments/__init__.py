@@ -7,7 +7,9 @@ Files::
     comparison.py   `compare`: train on each selection, and judge what came out
     trials.py       what `compare` trains, on which pairs
     gains.py        `gain`: how much better a selection did than another
-    arguments.py    arguments that they share; kept.py: runs that are kept on disk
+    judging.py      what `compare` finds a run's answers to be
+    arguments.py    arguments that they share
+    kept.py         runs that are kept on disk
     selfplay/       a policy makes its own preference pairs, and a selection decides
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from difflib import get_close_matches
 from numbers import Integral
 
@@ -12,7 +12,7 @@ from nbkit.train.settings import Training
 
 
 def check_names(
-    function: Callable, given: Mapping[str, object], own: set[str] = frozenset(), whose: str = ""
+    function: Callable, given: Mapping[str, object], own: Set[str] = frozenset(), whose: str = ""
 ) -> None:
     """Refuse arguments of an experiment (those in its `**training` too) before anything begins.
 

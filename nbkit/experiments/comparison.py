@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
-import numpy as np
 import pandas as pd
 from datasets import Dataset
 
@@ -15,13 +14,15 @@ from nbkit.cache.hashes import hash_content, hash_pairs
 from nbkit.evaluate import wins
 from nbkit.experiments.arguments import check_names, seed_list
 from nbkit.experiments.jobs import check_workers
+from nbkit.experiments.judging import judge_answers, try_judge, verdict
 from nbkit.experiments.kept import read_kept, run_kept
 from nbkit.experiments.trials import Key, Trial, plan
-from nbkit.inputs import as_ids, as_pairs, as_policy, as_prompts
-from nbkit.judges import rewards
+from nbkit.inputs import Prompts, as_ids, as_pairs, as_policy, as_prompts
+from nbkit.judges import Judge
 from nbkit.logprobs.rows import rows_of_tokens
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
 from nbkit.scores.margins import log_ratios
 from nbkit.tokens.ids import tokenize_pairs, tokenize_prompts
@@ -40,14 +41,14 @@ def compare(
     policy: Policy,
     pairs: Dataset,
     selections: Mapping[str, list[str] | Dataset | pd.DataFrame],
-    prompts,
-    judge: Callable[[object, str], float],
+    prompts: Prompts,
+    judge: Judge,
     *,
     seeds: int | Iterable[int] = 5,
     budgets: str | Iterable[str] = BUDGETS,
     in_order: str | Iterable[str] = (),
-    held_out=None,
-    measures: Mapping[str, Callable[[object, str], float]] | None = None,
+    held_out: Pairs | None = None,
+    measures: Mapping[str, Judge] | None = None,
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     max_new_tokens: int | None = None,
@@ -131,19 +132,21 @@ def compare(
     if cache is not None:
         files = _files(as_folder(cache), policy, trials, sets, reference, prompts, how)
     kept = read_kept(files)
-    _try_judge(policy, prompts, judge, measures, how)
-    judged = {key: _judged(said, prompts, judge, measures, policy) for key, said in kept.items()}
+    try_judge(policy, prompts, judge, measures, how)
+    judged = {
+        key: judge_answers(said, prompts, judge, measures, policy) for key, said in kept.items()
+    }
     if missing := {key: trial for key, trial in trials.items() if key not in kept}:
         table, edited, watched = _tables(policy, reference, sets, length, progress)
         jobs = {
             key: (policy, trial, edited.get(trial.selection, table), prompts, how, watched, length)
             for key, trial in missing.items()
         }
-        options = dict(workers=workers, progress=progress, desc="comparing, runs")
+        options: dict[str, Any] = dict(workers=workers, progress=progress, desc="comparing, runs")
         with said_once():
             for key, said in run_kept(_train_and_answer, jobs, files, **options):
-                judged[key] = _judged(said, prompts, judge, measures, policy)
-    return pd.DataFrame([{**row, **_verdict(judged, key)} for row, key in rows])
+                judged[key] = judge_answers(said, prompts, judge, measures, policy)
+    return pd.DataFrame([{**row, **verdict(judged, key)} for row, key in rows])
 
 
 class _Sets(NamedTuple):
@@ -154,7 +157,13 @@ class _Sets(NamedTuple):
     held_out: Dataset | None
 
 
-def _fitting(policy, pairs, chosen, held_out, max_length) -> _Sets:
+def _fitting(
+    policy: Policy,
+    pairs: Dataset,
+    chosen: Mapping[str, list[str] | Dataset],
+    held_out: Any,
+    max_length: int | None,
+) -> _Sets:
     full = pairs_that_fit(policy, pairs, max_length)
     edited = {
         name: pairs_that_fit(policy, some, max_length, f"pairs of selection {name!r}")
@@ -167,11 +176,17 @@ def _fitting(policy, pairs, chosen, held_out, max_length) -> _Sets:
     return _Sets(full, edited, held_out)
 
 
-def _tables(policy, reference, sets: _Sets, max_length, progress):
+def _tables(
+    policy: Policy,
+    reference: Policy | pd.DataFrame | None,
+    sets: _Sets,
+    max_length: int | None,
+    progress: bool,
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], tuple[Dataset, pd.DataFrame] | None]:
     """The reference's log-prob tables: of full data, of edited pairs by the selection's name, and
     of the held-out pairs, with these."""
 
-    def table_of(some):
+    def table_of(some: Dataset) -> pd.DataFrame:
         table = reference_table(policy, reference, some, max_length, progress)
         return rows_of_tokens(table, tokenize_pairs(policy.tokenizer, some))
 
@@ -180,7 +195,13 @@ def _tables(policy, reference, sets: _Sets, max_length, progress):
 
 
 def _files(
-    folder: Path, policy, trials: Mapping[Key, Trial], sets: _Sets, reference, prompts, how
+    folder: Path,
+    policy: Policy,
+    trials: Mapping[Key, Trial],
+    sets: _Sets,
+    reference: Policy | pd.DataFrame | None,
+    prompts: list[Any],
+    how: Mapping[str, Any],
 ) -> dict[Key, Path]:
     """Where the answers of each trial are kept: named after all that decides them."""
     asked = tokenize_prompts(policy.tokenizer, prompts), policy.tokenizer.eos_token_id
@@ -197,7 +218,15 @@ def _files(
     return files
 
 
-def _train_and_answer(policy, trial: Trial, table, prompts, how, watched, length) -> pd.DataFrame:
+def _train_and_answer(
+    policy: Policy,
+    trial: Trial,
+    table: pd.DataFrame | None,
+    prompts: list[Any],
+    how: Mapping[str, Any],
+    watched: Any,
+    length: int | None,
+) -> pd.DataFrame:
     """Column `response` [prompts], and what was measured on held-out pairs in every row."""
     if trial.pairs is not None:
         settings = dict(trial.settings, reference=table, progress=False)
@@ -216,44 +245,14 @@ def _train_and_answer(policy, trial: Trial, table, prompts, how, watched, length
     return answers
 
 
-class _Judged(NamedTuple):
-    """What a run's answers were found to be."""
-
-    rewards: np.ndarray
-    means: dict[str, float]  # column -> value, but for the win rate
-
-
-def _judged(answers, prompts, judge, measures, policy) -> _Judged:
-    earned = rewards(judge, prompts, answers.response)
-    tokens = policy.tokenizer(answers.response.tolist(), add_special_tokens=False)["input_ids"]
-    means = {
-        "reward": earned.mean(),
-        "length": pd.Series(tokens).map(len).mean(),
-        **{name: rewards(f, prompts, answers.response).mean() for name, f in measures.items()},
-        **answers.drop(columns="response").iloc[0],
-    }
-    return _Judged(earned, means)
-
-
-def _verdict(judged: dict[tuple, _Judged], key) -> dict[str, float]:
-    """The measured columns of a run."""
-    baseline = judged["baseline", key[1], 0]
-    return {"win_rate": wins(judged[key].rewards, baseline.rewards).mean(), **judged[key].means}
-
-
-def _try_judge(policy, prompts, judge, measures, how) -> None:
-    """Let the judge and the measures see one answer before hours of training."""
-    answer = sample(policy, prompts[:1], seed=0, progress=False, **how)
-    for function in (judge, *measures.values()):
-        rewards(function, prompts[:1], answer)
-
-
 def _names(given: str | Iterable[str]) -> list[str]:
     """A list of names, of which one may come alone."""
     return [given] if isinstance(given, str) else list(given)
 
 
-def _check(selections, budgets, in_order, judge, measures) -> None:
+def _check(
+    selections: Any, budgets: Any, in_order: Any, judge: Judge, measures: Mapping[str, Judge]
+) -> None:
     for what, given in (("selections", selections), ("measures", measures)):
         if not isinstance(given, Mapping):
             raise TypeError(
@@ -276,7 +275,9 @@ def _check(selections, budgets, in_order, judge, measures) -> None:
         )
 
 
-def _chosen(selections, pairs, reference) -> dict[str, list[str] | Dataset]:
+def _chosen(
+    selections: Any, pairs: Dataset, reference: Policy | pd.DataFrame | None
+) -> dict[str, list[str] | Dataset]:
     """The selections as lists of ids or as edited pairs."""
     chosen = {}
     for name, selection in selections.items():

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import random
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from nbkit.experiments.jobs import check_workers
 from nbkit.experiments.kept import read_kept, run_kept
 from nbkit.inputs import as_count, as_pairs, as_policy
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.tokens.ids import tokenize_pairs
 from nbkit.train.dpo import settings_in_effect, train_dpo
 from nbkit.train.fitting import pairs_that_fit
@@ -36,7 +37,7 @@ WATCHED = 32  # pairs on which the precision is measured
 
 def validation_loss(
     policy: Policy,
-    pairs,
+    pairs: Pairs,
     *,
     seeds: int | Iterable[int] = 3,
     groups: str = "prompt",
@@ -77,7 +78,7 @@ def validation_loss(
 
 def cross_fitted_losses(
     policy: Policy,
-    pairs,
+    pairs: Pairs,
     *,
     seeds: int | Iterable[int] = 3,
     groups: str = "prompt",
@@ -148,7 +149,7 @@ def cross_fitted_losses(
             key: (policy, *split[key], table, points, {**settings, "seed": key[0]})
             for key in missing
         }
-        how = dict(workers=workers, progress=progress, desc="cross-fitting, models")
+        how: dict[str, Any] = dict(workers=workers, progress=progress, desc="cross-fitting, models")
         losses |= dict(run_kept(_train_and_score, jobs, files, **how))
     columns = {key: losses[key]["loss"] for key in split}  # in this order, whichever came first
     ids = pd.Index(pairs["id"][:], name="id")
@@ -159,7 +160,7 @@ def cross_fitted_losses(
     return table
 
 
-def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
+def folds(pairs: Dataset, seed: int = 0, groups: str = "prompt") -> pd.Series:
     """The half, "A" or "B", of each pair by id. Groups (pairs with the same value in the column
     `groups`) stay together; they are dealt in random order, much larger groups first, each to the
     half that has fewer pairs so far: so the halves come out about even.
@@ -196,7 +197,7 @@ def folds(pairs, seed: int = 0, groups: str = "prompt") -> pd.Series:
     order.sort(key=lambda name: -int(sizes[name]).bit_length())  # a large one late would tip it
     dealt, half_of = dict.fromkeys(HALVES, 0), {}
     for name in order:
-        half = min(HALVES, key=dealt.get)
+        half = min(HALVES, key=dealt.__getitem__)
         dealt[half] += sizes[name]
         half_of[name] = half
     index = pd.Index(pairs["id"][:], name="id")
@@ -214,7 +215,13 @@ def _split(fit: Dataset, seeds: list[int], groups: str) -> dict[tuple[int, str],
     return split
 
 
-def _files(folder: Path, policy: Policy, fit: Dataset, split, common) -> dict[tuple, Path]:
+def _files(
+    folder: Path,
+    policy: Policy,
+    fit: Dataset,
+    split: Mapping[tuple[int, str], tuple],
+    common: tuple,
+) -> dict[tuple, Path]:
     """Where the losses of each model are kept: named after all that decides them."""
     common = hash_content(policy, policy, *common)
     prints = hash_pairs(policy, fit)
@@ -225,12 +232,21 @@ def _files(folder: Path, policy: Policy, fit: Dataset, split, common) -> dict[tu
     return files
 
 
-def _train_and_score(policy, learned, scored, table, points, settings) -> pd.DataFrame:
+def _train_and_score(
+    policy: Policy,
+    learned: Dataset,
+    scored: Dataset,
+    table: pd.DataFrame | None,
+    points: int,
+    settings: Mapping[str, Any],
+) -> pd.DataFrame:
     """Column `loss` of the pairs `scored` under a policy trained on the pairs `learned`."""
     spacing = -(-updates(len(learned), settings) // points)
     how = {**settings, "trace_every": spacing, "progress": False}
     with warnings.catch_warnings():  # said once, of all models together
         warnings.filterwarnings("ignore", NOTHING)
         run = train_dpo(policy, learned, reference=table, trace=scored, **how)
-    trace = run.trace[run.trace.step > 0]
-    return np.logaddexp(0.0, -trace.margin).groupby(trace.id).mean().to_frame("loss")
+    assert run.trace is not None  # asked for
+    trace = run.trace.loc[run.trace.step > 0]
+    losses: Any = np.logaddexp(0.0, -trace.margin)  # a Series, of a Series
+    return losses.groupby(trace.id).mean().to_frame("loss")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from nbkit.estimates import Estimate, paired_gain
@@ -52,12 +54,13 @@ def gain(
     if over != "random":
         return paired_gain(own[metric], by_seed.loc[own.index, over])
     everything = at[at.selection == "full"].set_index("seed").pairs
-    baseline = {}
+    baseline: dict[Any, float] = {}
+    seed: Any
     for seed, size in own.pairs.items():  # of each seed: a selection's size may differ
         control = "full" if size == everything.get(seed) else control_name(size)
         if control not in by_seed:
             raise ValueError(f"{selection!r} has no control {control!r} in these results.")
-        baseline[seed] = by_seed.loc[seed, control]
+        baseline[seed] = by_seed[control].loc[seed]
     return paired_gain(own[metric], pd.Series(baseline))
 
 

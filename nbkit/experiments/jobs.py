@@ -137,7 +137,7 @@ def at_once(
     return {key: done[number] for number, key in enumerate(keys)}
 
 
-def check_workers(policy, workers: int) -> None:
+def check_workers(policy: Any, workers: int) -> None:
     """Raise ValueError unless `policy` can be used with so many workers (see `run_jobs`)."""
     if not isinstance(workers, Integral) or isinstance(workers, bool) or workers < 1:
         raise ValueError(f"workers={workers!r}; expected a whole number, 1 or more.")
@@ -162,7 +162,7 @@ def _with_bar(results, total, desc, progress):
                 yield numbered
 
 
-def _arguments(values) -> Iterator:
+def _arguments(values: Any) -> Iterator:
     """What jobs and prepared calls are made of."""
     for value in values:
         if isinstance(value, partial):
@@ -173,7 +173,7 @@ def _arguments(values) -> Iterator:
             yield value
 
 
-def _device(value) -> torch.device | None:
+def _device(value: Any) -> torch.device | None:
     device = getattr(value, "device", None)
     return device if isinstance(device, torch.device) else None
 

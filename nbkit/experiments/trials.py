@@ -54,7 +54,7 @@ def plan(
     return rows, trials
 
 
-def _subsets(selections, fit: Dataset, seed: int) -> dict[str, Dataset | None]:
+def _subsets(selections: Mapping[str, Any], fit: Dataset, seed: int) -> dict[str, Dataset | None]:
     """What is trained on, by name: nothing, everything, the selections and their controls."""
     row_of = {id_: row for row, id_ in enumerate(fit["id"])}
     subsets = {"before": None, "full": fit}

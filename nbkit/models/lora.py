@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nbkit.models.policy import Policy
 
 
-def add_lora(policy: Policy, rank: int = 16, **lora: Any) -> Policy:
+def add_lora(
+    policy: Policy, rank: int = 16, lora_options: Mapping[str, Any] | None = None
+) -> Policy:
     """A fresh LoRA adapter (zero effect until trained) on all linear layers of a policy but the
     head. The wrapped weights are shared with `policy`, so use the returned policy from here on;
     its reference is `policy.without_adapter()`.
@@ -15,7 +18,7 @@ def add_lora(policy: Policy, rank: int = 16, **lora: Any) -> Policy:
     Args:
         policy: a policy without adapter.
         rank: LoRA rank r; `lora_alpha` defaults to 2 r.
-        **lora: further fields of `peft.LoraConfig`.
+        lora_options: further fields of `peft.LoraConfig`, such as `{"lora_dropout": 0.1}`.
 
     Returns:
         Policy, its adapter switched on.
@@ -39,5 +42,5 @@ def add_lora(policy: Policy, rank: int = 16, **lora: Any) -> Policy:
     settings: dict[str, Any] = dict(
         r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    model = get_peft_model(policy.model, LoraConfig(**{**settings, **lora}))
+    model = get_peft_model(policy.model, LoraConfig(**{**settings, **(lora_options or {})}))
     return Policy(model, policy.tokenizer, name=f"{policy.name} + LoRA")

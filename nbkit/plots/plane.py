@@ -25,7 +25,7 @@ def margin_plane(
 ) -> Axes:
     """Both margins of every pair, and the line above which pairs are kept.
 
-    Alignment potential M_AP = z(explicit) - weight * z(|implicit|) is the same along lines of
+    Alignment potential `z(explicit) - weight * z(|implicit|)` is the same along lines of
     slope `weight`: with weight 0 they lie level and the explicit margin alone decides; the larger
     the weight, the steeper they stand, and the more the implicit margin decides.
 
@@ -39,8 +39,8 @@ def margin_plane(
             legend tells their share among kept and dropped pairs.
 
     Returns:
-        The Axes. x: z(|implicit|); y: z(explicit), in standard deviations. The most extreme values
-        of either lie outside; the label of the x axis says how many pairs.
+        The Axes. x: `z(|implicit|)`; y: `z(explicit)`, in standard deviations. The most extreme
+        values of either lie outside; the label of the x axis says how many pairs.
 
     Example:
         >>> import matplotlib.pyplot as plt

@@ -24,7 +24,7 @@ def ches(
     budget: int | None = None,
     progress: bool = True,
 ) -> pd.Series:
-    """Centered hidden embedding similarity, < H_w, H_l > - |H_w|^2 (arXiv 2410.08847, section 5):
+    """Centered hidden embedding similarity, `< H_w, H_l > - |H_w|^2` (arXiv 2410.08847, section 5):
     the higher, the more training on the pair lowers the log-prob of its own chosen response
     (likelihood displacement), because both responses look alike to the model. Needs one pass and
     no reference; leave the highest out.

@@ -16,7 +16,7 @@ def alignment_potential(
     explicit: pd.Series, implicit: pd.Series, weight: float = 1.0, standardize: bool = True
 ) -> pd.Series:
     """Alignment potential M_AP: the gap from the policy's margin to the judge's
-    (arXiv 2503.01864).
+    (arXiv 2503.01864)::
 
         standardize=True    z(explicit) - weight * z(|implicit|)    the authors' released rule
         standardize=False     |explicit| - weight * |implicit|      the paper's gap
@@ -72,7 +72,7 @@ def alignment_potential(
 
 def residual_weight(explicit: pd.Series, implicit: pd.Series) -> float:
     """A weight for `alignment_potential` that needs no training run [ours; the paper leaves the
-    choice open]: the slope of the least-squares line from |implicit| to the explicit margin in
+    choice open]: the slope of the least-squares line from `|implicit|` to the explicit margin in
     z-scores, which is their Pearson correlation, and 0 if that is negative.
 
     With it M_AP is the residual of that line: what the judge says beyond what the policy's margin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sized
 from random import Random
 from typing import Any
 
@@ -14,7 +14,7 @@ from nbkit.select.series import as_scores
 
 
 def random(
-    selection: Sequence[str],
+    selection: Sized,
     pairs: pd.DataFrame | pd.Series | Dataset | Iterable[str],
     seed: int = 0,
 ) -> list[str]:

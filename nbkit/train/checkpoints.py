@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 
 from nbkit.cache.hashes import hash_weights, versions
 from nbkit.logprobs.rows import LOGPS
+from nbkit.models.policy import Policy
+from nbkit.tokens.ids import TokenPair
 from nbkit.warning import warn
 
 # What changes how a run is watched, or where it is kept, but not what it computes; and TRL's
@@ -19,7 +25,13 @@ NO_PART = {"progress", "checkpoints", "checkpoint_every", "copy_model", "trl_opt
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 
 
-def fingerprint(learner, data, settings, followed, followed_reference) -> str:
+def fingerprint(
+    learner: Policy,
+    data: Dataset,
+    settings: Mapping[str, Any],
+    followed: list[TokenPair],
+    followed_reference: pd.DataFrame | None,
+) -> str:
     """Name of a run's folder: a hash of the starting weights, the tokenised rows in order with
     their reference log-probs, the settings in effect, the followed pairs with theirs, and the
     versions of the libraries."""

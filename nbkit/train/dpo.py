@@ -6,14 +6,14 @@ import contextlib
 import copy
 import gc
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerState
 
 from nbkit.cache.files import try_folder
 from nbkit.cache.hashes import with_defaults
@@ -21,6 +21,7 @@ from nbkit.inputs import as_pairs, as_policy
 from nbkit.logprobs.table import logprob_table
 from nbkit.models.lora import add_lora
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.train.callbacks import LogLastStep, Progress, Tracer
 from nbkit.train.checkpoints import fingerprint, last_checkpoint, step_of
 from nbkit.train.fitting import fitting_pairs, followed_pairs, kept_rows, token_data
@@ -37,8 +38,8 @@ INPUTS = {"policy", "pairs", "keep", "reference", "trace"}  # of train_dpo; all 
 
 def train_dpo(
     policy: Policy,
-    pairs,
-    keep=None,
+    pairs: Pairs,
+    keep: Iterable[str] | None = None,
     *,
     reference: Policy | pd.DataFrame | None = None,
     loss: str = "sigmoid",
@@ -58,7 +59,7 @@ def train_dpo(
     copy_model: bool = True,
     max_length: int | None = None,
     max_steps: int = -1,
-    trace=None,
+    trace: Pairs | None = None,
     trace_every: int = 10,
     log_every: int = 10,
     checkpoints: str | Path | None = None,
@@ -93,7 +94,7 @@ def train_dpo(
             the former ran away. `run.settings` has the rate that was in effect.
         epochs, batch_size, schedule, warmup_steps, max_grad_norm, adam_beta2, weight_decay: as in
             transformers' TrainingArguments (AdamW; `batch_size` pairs a step; `schedule` one of
-            its `lr_scheduler_type`s, and "constant" warms up too).
+            its values of `lr_scheduler_type`, and "constant" warms up too).
         order: "shuffled" (by `seed`, anew each epoch) or "given": exactly the order of `keep`,
             every epoch: a curriculum.
         seed: of the shuffling and of fresh adapters.
@@ -204,10 +205,15 @@ def _learner(policy: Policy, copy_model: bool, lora: int | None, seed: int) -> P
 
 
 def _updated(
-    learner: Policy, data: Dataset, settings, options, tracer: Tracer, state: Path | None
+    learner: Policy,
+    data: Dataset,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    tracer: Tracer,
+    state: Path | None,
 ) -> TrainerState:
     """Train the learner, from the last checkpoint in `state` if there is one; how it went."""
-    callbacks = [LogLastStep()]
+    callbacks: list[TrainerCallback] = [LogLastStep()]
     callbacks += [Progress()] if settings["progress"] else []
     callbacks += [tracer] if tracer.token_pairs else []
     last = last_checkpoint(state) if state else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 from datasets import Dataset
 
@@ -12,7 +14,7 @@ from nbkit.models.policy import Policy
 from nbkit.tokens.ids import TokenPair, check_vocabulary, split_unscored, tokenize_pairs
 
 
-def kept_rows(pairs: Dataset, keep) -> Dataset:
+def kept_rows(pairs: Dataset, keep: Iterable[str] | None) -> Dataset:
     """The rows of `pairs` with the ids in `keep`, in that order; all for None."""
     if keep is None:
         return pairs
@@ -82,4 +84,4 @@ def token_data(token_pairs: list[TokenPair], reference: pd.DataFrame | None) -> 
 
 
 def _check_vocabulary(policy: Policy, token_pairs: list[TokenPair]) -> None:
-    check_vocabulary(token_pairs, policy.causal_lm.get_input_embeddings().weight.shape[0])
+    check_vocabulary(token_pairs, policy.vocabulary)

@@ -6,7 +6,8 @@ import contextlib
 import copy
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,14 @@ def watched(token_pairs: list[TokenPair]) -> list[TokenPair]:
     return token_pairs[:: -(-len(token_pairs) // WATCHED)]
 
 
-def warn_if_nothing(policy: Policy, token_pairs, before, after, settings, steps) -> None:
+def warn_if_nothing(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    settings: Mapping[str, Any],
+    steps: int,
+) -> None:
     """Warn, with the numbers, if a training moved the log-probs of the pairs by no more than the
     rounding of two scorings does.
 
@@ -40,9 +48,9 @@ def warn_if_nothing(policy: Policy, token_pairs, before, after, settings, steps)
         before, after: their log-prob tables.
         settings, steps: of the training.
     """
-    moved = rms(after[LOGPS] - before[LOGPS])
+    moved = rms((after[LOGPS] - before[LOGPS]).to_numpy())
 
-    def noise(of_a_token):
+    def noise(of_a_token: float) -> float:
         return np.sqrt(2) * of_a_token * rms(np.sqrt(before[TOKENS]))
 
     if moved < np.sqrt(2) * noise(scoring_noise(policy.dtype, 1)):
@@ -58,9 +66,10 @@ def warn_if_nothing(policy: Policy, token_pairs, before, after, settings, steps)
 @contextlib.contextmanager
 def said_once() -> Iterator[None]:
     """Inside the block only the first warning of `warn_if_nothing` is shown, of many trainings."""
-    show, said = warnings.showwarning, []
+    show = warnings.showwarning
+    said: list[Any] = []
 
-    def show_first(message, *where, **more):
+    def show_first(message: Any, *where: Any, **more: Any) -> None:
         if not str(message).startswith(NOTHING):
             show(message, *where, **more)
         elif not said:
@@ -74,7 +83,9 @@ def said_once() -> Iterator[None]:
         warnings.showwarning = show
 
 
-def warn_if_noise(policy: Policy, token_pairs, score: pd.Series, settings) -> None:
+def warn_if_noise(
+    policy: Policy, token_pairs: list[TokenPair], score: pd.Series, settings: Mapping[str, Any]
+) -> None:
     """Warn, with the numbers, if the pairs differ in their mean loss, near ln 2, by no more than
     rounding would make them differ.
 
@@ -118,11 +129,11 @@ def dtype_name(policy: Policy) -> str:
     return str(policy.dtype).removeprefix("torch.")
 
 
-def remedy(policy: Policy, settings) -> str:
+def remedy(policy: Policy, settings: Mapping[str, Any]) -> str:
     precise = "" if policy.dtype.itemsize > 2 else ", or a policy in float32"
     rate = f"a higher learning rate than {settings['learning_rate']:g}"
     return f"Take {rate}, more steps{precise}"
 
 
-def rms(values) -> float:
+def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(np.asarray(values)))))

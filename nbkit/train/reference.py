@@ -13,7 +13,11 @@ from nbkit.tokens.ids import TokenPair
 
 
 def reference_table(
-    policy: Policy, reference, pairs: Dataset, max_length: int | None = None, progress: bool = True
+    policy: Policy,
+    reference: Policy | pd.DataFrame | None,
+    pairs: Dataset,
+    max_length: int | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """The reference's log-prob table of `pairs`, for `reference` as `train_dpo` takes it."""
     if isinstance(reference, pd.DataFrame):
@@ -23,9 +27,13 @@ def reference_table(
 
 
 def reference_rows(
-    policy: Policy, reference, pairs: Dataset, token_pairs: list[TokenPair],
-    max_length: int | None, progress: bool,
-) -> pd.DataFrame | None:  # fmt: skip
+    policy: Policy,
+    reference: Policy | pd.DataFrame | None,
+    pairs: Dataset,
+    token_pairs: list[TokenPair],
+    max_length: int | None,
+    progress: bool,
+) -> pd.DataFrame | None:
     """Rows of the reference's table for `token_pairs`, those of `pairs` that fit the policy; None
     if there are none."""
     if not token_pairs:

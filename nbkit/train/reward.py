@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from nbkit.inputs import as_pairs, as_policy
 from nbkit.judges import SIDES, RewardModel, check_pad_token
 from nbkit.left_out import LeftOut
 from nbkit.models.policy import Policy
+from nbkit.pairs.sources import Pairs
 from nbkit.train.callbacks import LogLastStep, Progress
 from nbkit.train.fitting import fitting_pairs, kept_rows
 from nbkit.train.randomness import kept_random_states
@@ -47,8 +48,8 @@ class RewardRun:
 
 def train_reward_model(
     policy: Policy,
-    pairs,
-    keep=None,
+    pairs: Pairs,
+    keep: Iterable[str] | None = None,
     *,
     learning_rate: float = 1e-4,
     epochs: float = 1,
@@ -127,7 +128,7 @@ def train_reward_model(
     return RewardRun(reward_model, history, [p.id for p in fit], left_out)
 
 
-def _classifier(policy: Policy, seed: int):
+def _classifier(policy: Policy, seed: int) -> Any:
     """A sequence classifier with one label on a copy of the policy's body."""
     if policy.has_adapter:
         raise ValueError(

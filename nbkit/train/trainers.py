@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
@@ -169,7 +169,7 @@ def strip(model):
         model.delete_adapter("ref")
 
 
-class _Ours:
+class _Ours(Trainer):
     """What all our trainers do otherwise than TRL's: they stop at a loss that is no number, survive
     a full disk, and send nothing."""
 
@@ -189,7 +189,7 @@ class _Ours:
         except (OSError, RuntimeError, SafetensorError) as error:
             if type(error) is RuntimeError and not NOT_WRITTEN.search(str(error)):
                 raise  # such as a GPU's
-            shutil.rmtree(Path(self.args.output_dir) / name, ignore_errors=True)
+            shutil.rmtree(Path(str(self.args.output_dir)) / name, ignore_errors=True)
             warn(
                 f"{name} could not be written to {self.args.output_dir} ({error}); the training "
                 "goes on without it."

@@ -22,7 +22,7 @@ from nbkit.course.exercises.checking import (
 def check_alignment_potential(learner: Callable, *, seed: int | None = None) -> Result:
     """Exercise: alignment potential of each pair, an array.
 
-    Two arrays [pairs] of margins with their signs: z(explicit) - weight * z(|implicit|), where z
+    Two arrays [pairs] of margins with their signs: `z(explicit) - weight * z(|implicit|)`, where z
     subtracts the mean and divides by the standard deviation (n, not n - 1) over the pairs
     (arXiv 2503.01864).
 
@@ -44,7 +44,7 @@ def check_alignment_potential(learner: Callable, *, seed: int | None = None) -> 
 def check_tie_weight(learner: Callable, *, seed: int | None = None) -> Result:
     """Exercise: the weight at which two pairs have the same potential, a float.
 
-    Each pair is a point (z(|implicit|), z(explicit)). The first is larger in both.
+    Each pair is a point `(z(|implicit|), z(explicit))`. The first is larger in both.
 
     Args:
         learner: yours, `learner(first, second)`.
@@ -65,7 +65,7 @@ def check_residual_weight(learner: Callable, *, seed: int | None = None) -> Resu
     """Exercise: the weight that needs no training run, a float.
 
     Two arrays [pairs] of margins with their signs. The weight is the slope of the least-squares
-    line from z(|implicit|) to z(explicit), and 0 if that is negative: with it, alignment
+    line from `z(|implicit|)` to `z(explicit)`, and 0 if that is negative: with it, alignment
     potential is uncorrelated with the size of the implicit margin.
 
     Args:

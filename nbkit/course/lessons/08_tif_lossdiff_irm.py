@@ -346,7 +346,7 @@ assert np.allclose(by_hand, proxies["LossDiff"][0]) and np.allclose(margins[0], 
 
 # %%
 rate = {s: proxies["LossDiff"][s].abs().mean() / influence[s].abs().mean() for s in seeds}
-plain = dict(optim="sgd", warmup_steps=0, max_grad_norm=0.0)
+plain = dict(trl_options={"optim": "sgd"}, warmup_steps=0, max_grad_norm=0.0)
 one_batch = dict(batch_size=len(validation), warmup_steps=0, max_grad_norm=0.0)
 ways = {"an epoch of AdamW": ({}, [settings["learning_rate"], 1e-5, 3e-6]),
         "one step of AdamW": (one_batch, [1e-4, 1e-5]),

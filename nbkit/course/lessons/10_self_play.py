@@ -520,7 +520,7 @@ answers = nb.sample(policy, test, seed=1, temperature=0.7, max_new_tokens=24, pr
 
 def scale(name, seed):
     judge = world.reward if name == "the truth" else judges(seed)[name]["judge"]
-    return nb.evaluate.rewards(judge, test, answers).std()
+    return np.std([judge(prompt, answer) for prompt, answer in zip(test, answers)])
 
 
 names = ["the truth", *judges(seeds[0])]

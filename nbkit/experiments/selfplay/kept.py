@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def claim(folder: Path, key: str) -> None:
     os.replace(unfinished, note)
 
 
-def kept_table(file: Path, make: Callable, *args, **kwargs) -> pd.DataFrame:
+def kept_table(file: Path, make: Callable, *args: Any, **kwargs: Any) -> pd.DataFrame:
     """The table in `file`.parquet, or what `make` returns, which is then kept there."""
     return keep_table(file.with_suffix(".parquet"), make, *args, **kwargs).map(_plain)
 
@@ -78,7 +79,9 @@ def _plain(value):
     return [dict(turn) for turn in value] if isinstance(value, np.ndarray) else value
 
 
-def kept_policy(folder: Path, policy: Policy, base: Dataset, progress: bool, **training) -> Policy:
+def kept_policy(
+    folder: Path, policy: Policy, base: Dataset, progress: bool, **training: Any
+) -> Policy:
     """The policy trained on the base set, from `folder` if it is there."""
     kept = _loaded(folder, policy, progress)
     if kept is None:

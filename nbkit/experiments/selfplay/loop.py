@@ -36,7 +36,8 @@ from nbkit.experiments.selfplay.steps import (
     select_pairs,
     with_ids,
 )
-from nbkit.inputs import as_count, as_number, as_pairs, as_policy
+from nbkit.inputs import Prompts, as_count, as_number, as_pairs, as_policy
+from nbkit.judges import Judge
 from nbkit.models.policy import Policy
 from nbkit.sampling import TEMPERATURE, TOP_P
 from nbkit.train.dpo import settings_in_effect
@@ -81,8 +82,8 @@ class Round:
 
 def self_play(
     policy: Policy,
-    prompts,
-    judge: Callable[[object, str], float],
+    prompts: Prompts,
+    judge: Judge,
     folder: str | Path,
     *,
     rounds: int = 2,
@@ -156,14 +157,14 @@ def self_play(
     as_number(evolve_share, "evolve_share", above=0, most=1)
     as_number(longest_ratio, "longest_ratio", least=1)
     as_number(weight, "weight")
-    functions = dict(judge=judge, select=select or highest, rewrite=rewrite)
+    functions: dict[str, Any] = dict(judge=judge, select=select or highest, rewrite=rewrite)
     for name, function in functions.items():
         if not callable(function) and (name, function) != ("rewrite", None):
             raise TypeError(f"{name}: expected a function, got {function!r:.60}.")
     asked = with_ids(prompts)
     base = None if base is None else as_pairs(base, "base")
-    how = dict(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    rules = dict(
+    how: dict[str, Any] = dict(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    rules: dict[str, Any] = dict(
         how=how, k=k, seed=seed, evolve_share=evolve_share, weight=weight,
         longest_ratio=longest_ratio,
     )  # fmt: skip
@@ -213,12 +214,14 @@ def _rounds(
         asked = pd.concat([asked, evolved[evolved.left_out == ""]], ignore_index=True)
 
 
-def _gathered(player: Policy, asked: pd.DataFrame, here: Path, number: int, rules: _Rules):
+def _gathered(
+    player: Policy, asked: pd.DataFrame, here: Path, number: int, rules: _Rules
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """What is gathered in a round before its selection: the answers, the evolved prompts and the
     pairs, each kept in the folder `here`."""
     luck, prefix = 1000 * rules.seed + 10 * number, f"r{number}-"
 
-    def answered(file, prompts, seed):
+    def answered(file: str, prompts: pd.DataFrame, seed: int) -> pd.DataFrame:
         return kept_table(here / file, answer, player, prompts, rules.judge, rules.k, seed=seed,
                           **rules.how)  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
 from nbkit.cache.files import as_folder, keep_table, try_folder
 from nbkit.cache.hashes import hash_content
@@ -17,8 +18,8 @@ from nbkit.evaluate import wins
 from nbkit.experiments.arguments import check_names
 from nbkit.experiments.jobs import check_workers, run_jobs
 from nbkit.experiments.selfplay.loop import self_play
-from nbkit.inputs import as_policy, as_prompts
-from nbkit.judges import rewards
+from nbkit.inputs import Prompts, as_policy, as_prompts
+from nbkit.judges import Judge, rewards
 from nbkit.models.policy import Policy
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
 
@@ -29,12 +30,12 @@ OWN = {"policy", "folder", "seed"}
 def compare_plays(
     policy: Policy,
     plays: Mapping[tuple[str, int], Mapping[str, Any]],
-    prompts,
-    judge: Callable[[object, str], float],
+    prompts: Prompts,
+    judge: Judge,
     folder: str | Path,
     *,
     common: Mapping[str, Any] | None = None,
-    measures: Mapping[str, Callable[[object, str], float]] | None = None,
+    measures: Mapping[str, Judge] | None = None,
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     max_new_tokens: int | None = None,
@@ -86,7 +87,7 @@ def compare_plays(
     policy, prompts, folder = as_policy(policy), as_prompts(prompts), as_folder(folder, "folder")
     check_workers(policy, workers)
     _check(plays, common)
-    how = dict(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    how: dict[str, Any] = dict(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     told = {key: {"judge": judge, **(common or {}), **play} for key, play in plays.items()}
     try_folder(folder, "folder")
     baseline, before = {}, {}
@@ -121,7 +122,14 @@ class _Test(NamedTuple):
     responses: list[str]
 
 
-def _play(policy, play, folder, prompts, how, file) -> list[_Test]:
+def _play(
+    policy: Policy,
+    play: Mapping[str, Any],
+    folder: Path,
+    prompts: list[Any],
+    how: Mapping[str, Any],
+    file: str,
+) -> list[_Test]:
     """Each round, and the test after it, whose answers are kept beside the round's policy."""
     tests = []
     for done in self_play(policy, folder=folder, **{"progress": False, **play}):
@@ -133,11 +141,17 @@ def _play(policy, play, folder, prompts, how, file) -> list[_Test]:
     return tests
 
 
-def _answers(policy, prompts, seed, how) -> pd.DataFrame:
+def _answers(policy: Policy, prompts: list[Any], seed: int, how: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({"response": sample(policy, prompts, seed=seed, progress=False, **how)})
 
 
-def _verdict(responses, baseline, prompts, judge, tokenizer) -> dict[str, float]:
+def _verdict(
+    responses: list[str],
+    baseline: list[str],
+    prompts: list[Any],
+    judge: Judge,
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, float]:
     reward = rewards(judge, prompts, responses)
     tokens = tokenizer(responses, add_special_tokens=False)["input_ids"]
     said = pd.DataFrame(dict(prompt=map(repr, prompts), response=responses))
@@ -149,7 +163,9 @@ def _verdict(responses, baseline, prompts, judge, tokenizer) -> dict[str, float]
     }
 
 
-def _check(plays, common) -> None:
+def _check(
+    plays: Mapping[tuple[str, int], Mapping[str, Any]], common: Mapping[str, Any] | None
+) -> None:
     if common is not None and not isinstance(common, Mapping):
         raise TypeError(f"common: expected a dict of arguments of `self_play`, got {common!r:.60}.")
     check_names(self_play, common or {}, OWN, "comparison of self-plays")

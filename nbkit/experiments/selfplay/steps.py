@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from nbkit.inputs import as_count, as_policy, as_prompts
-from nbkit.judges import rewards
+from nbkit.inputs import Prompts, as_count, as_policy, as_prompts
+from nbkit.judges import Judge, rewards
 from nbkit.logprobs.table import response_logprobs
 from nbkit.models.policy import Policy
 from nbkit.sampling import TEMPERATURE, TOP_P, sample
@@ -28,8 +29,8 @@ INSTRUCTION = (
 
 def answer(
     policy: Policy,
-    prompts,
-    judge: Callable[[object, str], float],
+    prompts: Prompts,
+    judge: Judge,
     k: int = 5,
     *,
     seed: int = 0,
@@ -42,7 +43,7 @@ def answer(
 
     Args:
         policy: the policy that answers.
-        prompts: as for `nbkit.sample`; a DataFrame may bring `id`s.
+        prompts: as for `nbkit.sample`; a DataFrame may bring the column `id`.
         judge: `judge(prompt, response)` -> reward; higher is better.
         k: responses to each prompt.
         seed, temperature, top_p, max_new_tokens, progress: see `nbkit.sample`.
@@ -90,7 +91,8 @@ def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
         [['dog', 'cat']]
     """
     rows = []
-    for prompt_id, group in answers.groupby("prompt_id", sort=False):
+    groups: Any = answers.groupby("prompt_id", sort=False)
+    for prompt_id, group in groups:
         best, worst = group.loc[group.reward.idxmax()], group.loc[group.reward.idxmin()]
         if best.reward > worst.reward:
             chosen, rejected = (answer_to(best.prompt, row.response) for row in (best, worst))
@@ -102,7 +104,7 @@ def best_and_worst(answers: pd.DataFrame, prefix: str = "") -> pd.DataFrame:
 def evolve(
     parents: pd.DataFrame,
     rewrite: Callable[[list, int], list],
-    known=(),
+    known: Iterable[Any] = (),
     longest_ratio: float = 5.0,
     *,
     seed: int = 0,
@@ -180,7 +182,7 @@ def policy_rewriter(
         2
     """
     policy = as_policy(policy)
-    how = dict(
+    how: dict[str, Any] = dict(
         temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, progress=progress
     )
 
@@ -246,7 +248,7 @@ def at_random(pairs: pd.DataFrame, share: float = 0.4, seed: int = 0) -> list[st
     return top(lots[pairs.alignment_potential.notna()], share)
 
 
-def _lots(pairs, seed) -> pd.Series:
+def _lots(pairs: pd.DataFrame, seed: int) -> pd.Series:
     """A random number for each pair; other pairs, so another round, get others."""
     told = f"{seed} {sorted(pairs.index)}".encode()
     draw = np.random.default_rng(list(hashlib.sha256(told).digest()))
@@ -264,7 +266,9 @@ def score_pairs(policy: Policy, pairs: pd.DataFrame, weight: float) -> pd.DataFr
     return pairs.join(scores, on="id")
 
 
-def select_pairs(policy, pairs, weight, select) -> pd.DataFrame:
+def select_pairs(
+    policy: Policy, pairs: pd.DataFrame, weight: float, select: Callable[[pd.DataFrame], list[str]]
+) -> pd.DataFrame:
     scored = score_pairs(policy, pairs, weight)
     keep = set(select(scored.set_index("id", drop=False)))
     if unknown := keep - set(scored.id):
@@ -272,7 +276,9 @@ def select_pairs(policy, pairs, weight, select) -> pd.DataFrame:
     return scored.assign(selected=scored.id.isin(keep))
 
 
-def most_promising(policy, pairs, asked, share, weight) -> pd.DataFrame:
+def most_promising(
+    policy: Policy, pairs: pd.DataFrame, asked: pd.DataFrame, share: float, weight: float
+) -> pd.DataFrame:
     """The prompts to evolve: the share of those asked whose pairs have the most potential."""
     scored = score_pairs(policy, pairs, weight).set_index("prompt_id")
     known = int(scored.alignment_potential.notna().sum())  # a pair too long has no score
@@ -282,12 +288,13 @@ def most_promising(policy, pairs, asked, share, weight) -> pd.DataFrame:
     return asked.set_index("id").loc[top(scored.alignment_potential, count)].reset_index()
 
 
-def with_ids(prompts) -> pd.DataFrame:
+def with_ids(prompts: Prompts) -> pd.DataFrame:
     listed = as_prompts(prompts)
-    columns = getattr(prompts, "column_names", None) or getattr(prompts, "columns", [])
+    asked: Any = prompts
+    columns = getattr(asked, "column_names", None) or getattr(asked, "columns", [])
     ids = [f"p{number:05d}" for number in range(len(listed))]
     if "id" in columns:
-        ids = [str(id_) for id_ in prompts["id"]]
+        ids = [str(id_) for id_ in asked["id"]]
     if len(set(ids)) < len(ids):
         raise ValueError("The prompts hold an id more than once; expected each id once.")
     return pd.DataFrame(dict(id=list(ids), prompt=listed, parent="", left_out=""))
