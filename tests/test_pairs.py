@@ -386,6 +386,14 @@ BAD_PLAIN = {
 }
 
 
+@pytest.mark.parametrize("score, problem", [("nan", "NaN"), ("inf", "infinite")])
+def test_a_score_of_single_precision_that_is_no_finite_number_is_bad(score, problem):
+    row = dict(prompt="A river?", chosen="The Nile.", rejected="Wet.", rejected_score=-1.0)
+    with pytest.raises(BadPairs) as error:
+        load_pairs([{**row, "chosen_score": np.float32(score)}])
+    assert error.value.report["problem"].tolist() == [problem]
+
+
 @pytest.mark.parametrize("values, column, problem, received", BAD_PLAIN.values(), ids=BAD_PLAIN)
 def test_bad_plain_rows(values, column, problem, received):
     rows = changed(1, **values)

@@ -4,7 +4,6 @@ Every check returns None, or a short wording of the problem. Nothing here change
 """
 
 import math
-import sys
 from collections import Counter, defaultdict
 from numbers import Real
 from typing import Any
@@ -147,18 +146,25 @@ def pair_problem(
 def score_problem(chosen_score: float, rejected_score: float) -> Problem | None:
     """The problem of a pair of explicit scores, which may be of any type, or None."""
     for column, score in (("chosen_score", chosen_score), ("rejected_score", rejected_score)):
-        if isinstance(score, float) and math.isnan(score):
-            return column, "NaN", score
-        if is_missing(score):
+        if isinstance(score, Real) and not isinstance(score, bool):
+            if not math.isfinite(number := _as_float(score)):
+                return column, "NaN" if math.isnan(number) else "infinite", score
+        elif is_missing(score):
             return column, "missing", score
-        if not isinstance(score, Real) or isinstance(score, bool):
+        else:
             comma = isinstance(score, str) and "," in score
             return column, "not a number" + (": a comma is not read" if comma else ""), score
-        if abs(score) > sys.float_info.max:  # also whole numbers too large for a float
-            return column, "infinite", score
     if chosen_score < rejected_score:
         return "chosen_score", "lower than rejected_score", (chosen_score, rejected_score)
     return None
+
+
+def _as_float(number: float) -> float:
+    """A number of any kind, NumPy's too, as a float; infinite if it is too large for one."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 # All pairs ---------------------------------------------------------------------------------------
