@@ -424,6 +424,7 @@ def test_interrupts_as_jupyter_sends_them(script, tmp_path):
 
 
 @posix
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent_and_no_digit_of_what_goes_on_changes(
     script, tmp_path, losses
 ):

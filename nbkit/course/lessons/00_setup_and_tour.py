@@ -10,7 +10,7 @@
 # - say why a selection is compared with a random one of the same size, over several seeds.
 #
 # **You need** Python and a little pandas. No GPU, no network, no account: the models, the data
-# and the judge are in the package. **On a GPU** nothing changes here; chapter 11 points these
+# and the judge are in the package. **On a GPU** nothing changes here; lesson 11 points these
 # cells at your own model and data.
 
 # %% tags=["setup"]
@@ -77,7 +77,7 @@ logps.head(3)
 # is the label? The **implicit** one is the model's, per token: how much likelier does it find that
 # response? A pair has **alignment potential** when the judge is sure and the model undecided: a
 # large explicit margin, a small *size* of the implicit one (`abs`: a strong preference for the
-# wrong side counts as decided too, and chapter 6 asks whether it should). The idea is that of
+# wrong side counts as decided too, and lesson 6 asks whether it should). The idea is that of
 # arXiv 2503.01864; the z-scores and the per-token margin are its authors' released code, which
 # keeps 40% of the pairs. We keep half.
 
@@ -112,7 +112,7 @@ pd.DataFrame(
 # %% [markdown]
 # ### 4. Train
 # DPO raises the likelihood of the chosen response against the rejected one, relative to where the
-# model started (chapter 2). At work here is the trainer of TRL, Hugging Face's library for
+# model started (lesson 2). At work here is the trainer of TRL, Hugging Face's library for
 # preference training, on the CPU.
 
 # %%
@@ -141,7 +141,7 @@ result.table.head(5)
 # ## Was it luck?
 # Four ways to spend the same pairs: all of them, the half with the most potential, the judge's
 # favourite half, a random half. Each is repeated with fresh pairs and a fresh training seed. *Full*
-# makes twice as many updates as the halves do: that is an advantage, and chapter 4 also compares at
+# makes twice as many updates as the halves do: that is an advantage, and lesson 4 also compares at
 # equal updates. This is the longest cell here.
 
 # %%
@@ -208,7 +208,7 @@ Markdown("\n".join([f"Within each of {len(by_seed)} seeds (mean, 95% interval):"
 
 # %% [markdown]
 # **When this misleads.** This judge's score is close to the truth, so a large explicit margin finds
-# the sound labels; a real reward model has its own errors (chapter 5). The intervals cover the luck
+# the sound labels; a real reward model has its own errors (lesson 5). The intervals cover the luck
 # of the data and training seeds only: the questions, the starting weights and the old model's
 # answers are the same in all. The settings `world.DPO` were searched on other data seeds, but on
 # these same questions. And a win rate says only what its judge sees: read some answers, always.
@@ -259,7 +259,7 @@ def my_win_rate(rewards: list, baseline_rewards: list) -> float:
 nb.course.exercises.check_win_rate(my_win_rate)
 
 # %% [markdown]
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - the whole loop: load, score, select, train, judge, each one call;
 # - that the margin of a fairly good judge finds most of the sound labels;
 # - that a selection is worth something only against a random one of its size, over seeds.

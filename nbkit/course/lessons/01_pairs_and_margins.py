@@ -2,7 +2,7 @@
 # A **preference pair** is one prompt with two responses, of which somebody preferred one. Methods
 # such as DPO train a language model on thousands of such pairs, and methods that *select* pairs
 # ask the model one question first: what do you think of this pair? The answer is a number, the
-# **margin**. In this chapter you build that number from raw text, token by token.
+# **margin**. In this lesson you build that number from raw text, token by token.
 #
 # **You will be able to**
 # - say which tokens of a pair are scored, and see it;
@@ -10,7 +10,7 @@
 # - compute an explicit and an implicit margin, and say what each can and cannot tell;
 # - recognise the five classic errors by the numbers that they give.
 #
-# **Needs** chapter 00 (everything runs here), Python, a little PyTorch. No knowledge of DPO.
+# **Needs** lesson 00 (everything runs here), Python, a little PyTorch. No knowledge of DPO.
 #
 # **Time** 45 minutes to read and predict, 20 for the exercises.
 #
@@ -288,7 +288,7 @@ pd.DataFrame(margins).describe().loc[["count", "mean", "std", "min", "max"]].rou
 
 # %% [markdown]
 # The implicit margin says something only about a policy that differs from its reference. So we
-# train: one pass of DPO over our pairs (what DPO does is chapter 02), and look at *other* pairs,
+# train: one pass of DPO over our pairs (what DPO does is lesson 02), and look at *other* pairs,
 # about facts that the training did not touch. As a control we train a second policy in the same
 # way, with every label decided by a coin.
 
@@ -328,7 +328,7 @@ hit one half exactly: pairs share their set phrases, so their margins move toget
 the interval, which takes pairs as independent, is too narrow.)
 
 β only scales: twice β, twice every margin, the same order. It is {beta:g} here, chosen for
-this world (chapter 02 varies it); large models are mostly trained with a much smaller one.
+this world (lesson 02 varies it); large models are mostly trained with a much smaller one.
 A margin without its β cannot be compared with anybody else's. {p.note}
 """)
 
@@ -482,7 +482,7 @@ pd.Series({
 # policy = reference, where all is 0.
 # Moral: test against a known value, with a policy that has moved.
 def summary(m):
-    loss = np.logaddexp(0, -m)  # -log sigmoid(m), chapter 02
+    loss = np.logaddexp(0, -m)  # -log sigmoid(m), lesson 02
     return {"margin": m.mean(), "accuracy": (m > 0).mean(), "loss": loss.mean()}
 
 
@@ -496,7 +496,7 @@ pd.DataFrame({"right": summary(margin), "wrong": summary(beta * margin)}).round(
 # - **Dropout left on, or the trained policy used as its own reference**: the margins are noise, or
 #   all 0. "m = 0 before training" catches the first, "m is not 0 after it" the second.
 # - **A growing margin is not a better chosen response.** It grows too when both log-probs fall and
-#   the rejected one falls faster: *likelihood displacement*, chapter 02.
+#   the rejected one falls faster: *likelihood displacement*, lesson 02.
 # - **This world is kind.** Set phrases, one-word answers, one judge. In real text the style, the
 #   length and the content of a response cannot be told apart as here.
 #
@@ -569,7 +569,7 @@ def my_implicit_margin(chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected
 nb.course.exercises.check_implicit_margin(my_implicit_margin)
 
 # %% [markdown]
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - that prompt and response are tokenised together, and that the response and its `<eos>`, nothing
 #   else, are scored;
 # - that the log-prob of a response is a sum of log-probs of labels, one position after what was

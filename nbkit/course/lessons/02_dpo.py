@@ -1,6 +1,6 @@
 # %% [markdown]
-# Chapter 01 ended with a number, the implicit margin. **Direct Preference Optimization** (DPO) is
-# gradient descent on one function of that number. In this chapter you write the function, train
+# Lesson 01 ended with a number, the implicit margin. **Direct Preference Optimization** (DPO) is
+# gradient descent on one function of that number. In this lesson you write the function, train
 # with it by hand, get the same steps from TRL, and then look closely at what the training did to
 # the model: not always what the name promises.
 #
@@ -11,9 +11,9 @@
 # - choose β and the learning rate by looking at reward *and* drift;
 # - report a win rate with an interval, a control, and what it hides.
 #
-# **Needs** [chapter 01](01_pairs_and_margins.ipynb): log-probs, summed over response tokens, and
+# **Needs** [lesson 01](01_pairs_and_margins.ipynb): log-probs, summed over response tokens, and
 # margins. **On a GPU** nothing changes here: the models are so small that the CPU is the right
-# place. Chapter 11 makes the same calls with a real model.
+# place. Lesson 11 makes the same calls with a real model.
 
 # %% tags=["setup"]
 import pandas as pd
@@ -105,7 +105,7 @@ pairs.to_pandas()[seen].head(5)
 # $$r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_{\text{ref}}(y \mid x)} + \beta \log Z(x)$$
 #
 # **Step 3: put it in.** $Z$ depends on the prompt alone, so it cancels in the difference: what is
-# left is the implicit margin $m$ of chapter 01. DPO maximises the likelihood of the labels (eq. 7):
+# left is the implicit margin $m$ of lesson 01. DPO maximises the likelihood of the labels (eq. 7):
 #
 # $$\mathcal{L} = -\log \sigma(m), \qquad
 # m = \beta\,(d_w - d_l), \qquad
@@ -145,7 +145,7 @@ ax.legend(frameon=False);
 # A pair that the policy has on the wrong side pulls with weight near 1, however hopeless it is; a
 # pair learned well stops pulling. And at the start policy and reference are the same, so $m = 0$
 # for **every** pair. That is a known answer: the cheapest test of a DPO implementation there is. To
-# make it a real one, the two sides come from two code paths: padded rows as in chapter 01, and
+# make it a real one, the two sides come from two code paths: padded rows as in lesson 01, and
 # nbkit's default, which packs many pairs into one row without padding.
 
 # %%
@@ -163,7 +163,7 @@ is σ(0) = ½ for every pair: the first step treats all pairs alike.""")
 
 # %% [markdown]
 # ## 3 · By hand, then with TRL
-# The log-prob is that of chapter 01, here for one response at a time, without padding: slow, and
+# The log-prob is that of lesson 01, here for one response at a time, without padding: slow, and
 # with nothing to get wrong. The loss is the formula.
 
 # %%
@@ -380,7 +380,7 @@ small steps, few of them.
 # **KL from the reference**. With answers sampled from the policy itself the KL is a plain mean,
 # $\text{KL}(\pi_\theta \| \pi_{\text{ref}}) = \mathbb{E}_{y \sim \pi_\theta}
 # \big[\log \pi_\theta(y \mid x) - \log \pi_{\text{ref}}(y \mid x)\big]$: once more the log-ratio
-# of chapter 01. We have the true reward, so we can draw the figure.
+# of lesson 01. We have the true reward, so we can draw the figure.
 #
 # **Predict**: which corner of the grid, large or small β, high or low rate, earns the most?
 
@@ -684,7 +684,7 @@ against itself: {won:+.3f} |
 # Nothing here was run at the paper's scale: its models have up to six billion parameters, ours has
 # under a hundred thousand, one style of text, and a judge whose error we know.
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - that the DPO loss is $-\log \sigma$ of the implicit margin, ln 2 and margin 0 before training,
 #   and that ten steps by hand are TRL's ten steps;
 # - that the loss sees differences only, so that chosen responses can become less likely, and what

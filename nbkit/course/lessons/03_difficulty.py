@@ -1,7 +1,7 @@
 # %% [markdown]
-# Chapter 02 trained on all pairs alike. But while a model learns, some pairs come at once, some
+# Lesson 02 trained on all pairs alike. But while a model learns, some pairs come at once, some
 # late, and some never. If the same pairs are hard for every run, then **difficulty** is something
-# that can be measured once, before the real training, and used to leave pairs out (chapter 04).
+# that can be measured once, before the real training, and used to leave pairs out (lesson 04).
 # Selective DPO (Gao et al., [2502.09650](https://arxiv.org/abs/2502.09650)) says that the order is
 # consistent, and that the hard pairs exceed the model's capacity. We test the first, and look
 # whether the second is all there is to it.
@@ -12,8 +12,8 @@
 # - compute a *validation loss* by cross-fitting, and keep a leak out of it;
 # - say what a difficulty score follows, and what it does not, with intervals over data sets.
 #
-# **Needs** [chapter 02](02_dpo.ipynb): the DPO loss, the implicit margin, held-out pairs. **On a
-# GPU** nothing changes here: the models are tiny. Chapter 11 makes the same calls with a real one.
+# **Needs** [lesson 02](02_dpo.ipynb): the DPO loss, the implicit margin, held-out pairs. **On a
+# GPU** nothing changes here: the models are tiny. Lesson 11 makes the same calls with a real one.
 
 # %% tags=["setup"]
 import numpy as np
@@ -27,7 +27,7 @@ p = nb.course.profile()
 
 # %% [markdown]
 # ## 1 · Two pairs, one training run
-# The policy is one model of the world (`size` says which); it trains with the settings of chapter
+# The policy is one model of the world (`size` says which); it trains with the settings of lesson
 # 02 (the short leash). We follow **held-out** pairs, about facts that are in no training pair:
 # whatever happens to them, the model has not memorised them.
 
@@ -130,7 +130,7 @@ pd.DataFrame({"pair": list(four), "first above": crossed[ids].to_numpy(),
               "learned step": learned[ids].to_numpy()}, index=list("1234"))  # fmt: skip
 
 # %% [markdown]
-# **What is 0.4?** A margin is the policy's log-odds for the label (Bradley and Terry, chapter 02),
+# **What is 0.4?** A margin is the policy's log-odds for the label (Bradley and Terry, lesson 02),
 # so the threshold is a probability. What would another one have done to the ranking?
 
 # %%
@@ -373,7 +373,7 @@ validation loss is *above* that: training on other pairs made the model less sur
 
 # %% [markdown]
 # `nb.validation_loss(policy, pairs, seeds=3, groups="fact")` is the mean of the columns:
-# what you will call in chapter 04. With a `cache` folder an interrupted run goes on.
+# what you will call in lesson 04. With a `cache` folder an interrupted run goes on.
 #
 # ## 5 · The leak
 # Several pairs may ask about one fact, as a real data set has near-duplicate prompts. Split **at
@@ -744,7 +744,7 @@ shown.set_axis(range(1, len(mixed) + 1)).round(2)
 #   the hardest pairs before you say anything about the capacity of a model.
 # - **It can also mean "against the grain"**: a correctly labelled pair that prefers a blunt right
 #   answer to a friendly wrong one. What leaving such pairs out does to a model's tone, and what to
-#   its facts, chapter 04 measures.
+#   its facts, lesson 04 measures.
 # - **A leak makes pairs look easy.** Split by what pairs are *about*, not by row.
 # - **Ties are not agreement**: never-learned pairs, and any score with few values.
 # - **The threshold has a unit.** 0.4 is a probability of 0.6 at any β, but how many updates that
@@ -894,12 +894,12 @@ rung 1 to 6 by {interval(rise["the right animal"], "+.2f")}; by size, held out: 
 # %% [markdown]
 # **Differences from the paper.** Its models have billions of parameters, its pairs are free text,
 # and its judge's errors are unknown. Our judge *is* the truth plus noise, so its margin has to tell
-# something about wrong labels; a reward model with errors of its own (chapter 05) need not. The
+# something about wrong labels; a reward model with errors of its own (lesson 05) need not. The
 # paper's splits are random halves [P]; ours keep a fact together. Its released code averages the
 # loss over five evaluation points during training [R]; we take the end (`points=5` does the other).
 # We follow section 3's runs every 5 updates, where the paper evaluates after each.
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - that a model learns held-out pairs in an order, and the learned step puts it into a number;
 # - how far the order comes back in other runs, on other pairs and in models of another size, beside
 #   what chance gives;

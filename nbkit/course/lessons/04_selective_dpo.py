@@ -1,5 +1,5 @@
 # %% [markdown]
-# Chapter 03 gave every pair a difficulty, the *validation loss*. Selective DPO (Gao et al.,
+# Lesson 03 gave every pair a difficulty, the *validation loss*. Selective DPO (Gao et al.,
 # [2502.09650](https://arxiv.org/abs/2502.09650)) draws a daring conclusion: **leave the hard pairs
 # out**. Not because their labels are wrong, but because they are beyond the model. Less data,
 # better model? We train both ways, with the controls that such a claim needs, and then ask the
@@ -13,8 +13,8 @@
 # - find the best share to keep, with its uncertainty, for models of three capacities;
 # - see what a win rate hides: correctness, tone, answers that fell apart.
 #
-# **Needs** [chapter 03](03_difficulty.ipynb): validation loss, and why folds are split by fact.
-# **On a GPU** nothing changes here: the models are tiny. Chapter 11 makes the same calls with a
+# **Needs** [lesson 03](03_difficulty.ipynb): validation loss, and why folds are split by fact.
+# **On a GPU** nothing changes here: the models are tiny. Lesson 11 makes the same calls with a
 # real one.
 
 # %% tags=["setup"]
@@ -39,7 +39,7 @@ p = nb.course.profile()
 # |---|---|---|
 # | $d,\ n$ | a pair, and the number of pairs | |
 # | $K_d$ | the reference models that were trained without $d$ (and without its fact) | models |
-# | $m_k(d)$ | implicit margin of $d$ under model $k$ (chapter 01) | β × nats |
+# | $m_k(d)$ | implicit margin of $d$ under model $k$ (lesson 01) | β × nats |
 # | $\text{VL}(d)$ | validation loss: lower is easier | nats |
 # | $\tau$ | share kept | 0 to 1 |
 #
@@ -107,7 +107,7 @@ pd.concat(examples).droplevel(1).round(2)
 # %% [markdown]
 # (`flipped`: the judge got this label wrong. We know it, the method does not.) Impressions from
 # nine pairs prove nothing: count. What does the label of a pair teach, on average: chosen minus
-# rejected, in rightness and tone? Chapter 03 has the whole table; here is what we need below.
+# rejected, in rightness and tone? Lesson 03 has the whole table; here is what we need below.
 
 # %%
 def grades(frame, side):
@@ -231,7 +231,7 @@ Markdown(f"By hand {by_hand:.4f}, in the table {row.win_rate:.4f}.")
 
 # %% [markdown]
 # **A trap**: look at `before`, the policy against itself. In each data set it meets another draw of
-# its own answers, and so do all runs of that data set (chapter 02: the luck of the draw). How large
+# its own answers, and so do all runs of that data set (lesson 02: the luck of the draw). How large
 # is that luck beside what we look for?
 
 # %%
@@ -306,7 +306,7 @@ Markdown(f"""Read the rows together; of many 95% intervals one in twenty misses 
 patterns over single rows. At equal updates {whole["easiest 50%"]:.1%} of the easiest half's answers
 are sentences of this world at all (full: {whole["full"]:.1%}). Of those that are, {easy.mean():.1%}
 are right (full: {full.mean():.1%}; paired: {nb.paired_gain(easy, full)}). The rest of the change in
-correctness is answers that are no sentence: phrases that break (chapter 02 shows one way [?]).
+correctness is answers that are no sentence: phrases that break (lesson 02 shows one way [?]).
 {p.note}""")
 
 # %% [markdown]
@@ -833,7 +833,7 @@ Two values: equal examples · equal updates. The large policy, exchange and anot
 # The released code averages the loss over five evaluation points (`points=5` does), joins the pairs
 # by prompt, so that duplicates get lost, and has the share 0.5 hard-wired [R].
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - what a selection by difficulty keeps and drops, counted, before any training;
 # - that "better than full data" needs two budgets, a random control, and differences within data
 #   sets, since all its runs share the luck of a draw;

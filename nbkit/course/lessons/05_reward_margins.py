@@ -1,6 +1,6 @@
 # %% [markdown]
 # The third paper of this course selects pairs on which two opinions are far apart: a **reward
-# model** is sure which response is better, and the **policy** is not yet (chapter 06). Before one
+# model** is sure which response is better, and the **policy** is not yet (lesson 06). Before one
 # number is subtracted from another, we ask what each of them sees. So here a reward model is
 # trained in the open, it and the policy read the same pairs, and both are taken apart by changing
 # one thing at a time in a response.
@@ -13,7 +13,7 @@
 # - read the plane of explicit and implicit margin, with signs, and say what each would select;
 # - recognise five traps that come with comparing two margins.
 #
-# **Needs** [chapter 01](01_pairs_and_margins.ipynb) (margins) and [02](02_dpo.ipynb) (DPO). **On a
+# **Needs** [lesson 01](01_pairs_and_margins.ipynb) (margins) and [02](02_dpo.ipynb) (DPO). **On a
 # GPU** nothing changes here: the models are tiny. `nb.load_reward_model("name on the hub")` gives
 # a real reward model, and every call below takes it.
 
@@ -134,7 +134,7 @@ print(f"by hand {by_hand:.4f}, TRL {still.history.loss.iloc[0]:.4f}, ln 2 = {np.
 # - **style only**: a function that knows what every opening and closing is worth and is **blind to
 #   the animal**, the largest part of the reward;
 # - the policy, per token; and **the policy after DPO** on the same pairs that the reward model
-#   learned from, whose implicit margin is a judge, too (chapter 02).
+#   learned from, whose implicit margin is a judge, too (lesson 02).
 #
 # A reward model that has read other pairs about the same facts may know some by heart, so it is
 # also tried on facts that are in no pair it read. **Predict**: on which share of the pairs will it
@@ -535,7 +535,7 @@ of such labels are wrong, and {by_stake[True]:.1%} of the others.
 
 **The two explicit ones**, reward model minus judge:
 {more_wrong("reward model, largest", "judge of the labels, largest")}. What clean labels are worth
-to the policy is chapter 06's question: no label share says what it knows already. {p.note}""")
+to the policy is lesson 06's question: no label share says what it knows already. {p.note}""")
 
 # %% [markdown]
 # ## 6 · Five traps
@@ -672,7 +672,7 @@ in length is {length[BEFORE]}, summed {length["policy, summed"]} |
 # explicit reward models are reported to generalise better
 # ([2409.03650](https://arxiv.org/abs/2409.03650), [2507.07981](https://arxiv.org/abs/2507.07981)).
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - that an explicit margin can come from columns, a function or a learned model, and that only a
 #   judge who did not make the labels can contradict them;
 # - that three quarters right is what a judge without any idea of the facts gets, so that a reward
@@ -681,7 +681,7 @@ in length is {length[BEFORE]}, summed {length["policy, summed"]} |
 #   because they look at different things;
 # - that sign and size select different pairs, and each rule its own share of wrong labels.
 #
-# **Next**: chapter 06 puts the two margins into one score, and trains on what it keeps.
+# **Next**: lesson 06 puts the two margins into one score, and trains on what it keeps.
 #
 # **References.** Alignment potential: [2503.01864](https://arxiv.org/abs/2503.01864). Bradley and
 # Terry, *Rank analysis of incomplete block designs*, Biometrika 1952. DPO:

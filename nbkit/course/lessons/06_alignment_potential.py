@@ -1,6 +1,6 @@
 # %% [markdown]
 # A reward model says: these two responses are far apart, this pair is worth learning from. The
-# policy says: I find one of them much likelier already, this pair teaches me nothing. Chapter 05
+# policy says: I find one of them much likelier already, this pair teaches me nothing. Lesson 05
 # showed how often the two disagree. *Alignment potential*, $M_{AP}$ (Huang et al., ICML 2025,
 # [2503.01864](https://arxiv.org/abs/2503.01864)), makes one number of both: **how far the policy's
 # margin still is from the margin it should have**. We look at it as geometry, take it at its word
@@ -14,8 +14,8 @@
 # - judge a sweep of its weight, and a way to choose it without a sweep;
 # - avoid four traps: beta, policy = reference, the pool, the warm-up.
 #
-# **Needs** [chapter 05](05_reward_margins.ipynb): explicit and implicit margins. **On a GPU**
-# nothing changes here: the models are tiny. Chapter 11 makes the same calls with a real one.
+# **Needs** [lesson 05](05_reward_margins.ipynb): explicit and implicit margins. **On a GPU**
+# nothing changes here: the models are tiny. Lesson 11 makes the same calls with a real one.
 
 # %% tags=["setup"]
 import numpy as np
@@ -45,7 +45,7 @@ data = {seed: world.pairs(count, seed=seed) for seed in seeds}
 # %%
 from functools import partial
 
-how = dict(learning_rate=1e-3, epochs=3, progress=False)  # as in chapter 05
+how = dict(learning_rate=1e-3, epochs=3, progress=False)  # as in lesson 05
 others = {seed: world.pairs(count, seed=500 + seed) for seed in seeds}
 jobs = {seed: partial(nb.train_reward_model, policy, others[seed], seed=seed, **how)
         for seed in seeds}  # fmt: skip
@@ -285,7 +285,7 @@ pd.concat({metric: gains(results, rows, metric) for metric in ("tone", "correct"
 
 # %% [markdown]
 # (Tone in units of reward, correct as a share of the answers.) A reward model that learned from
-# answers of a few words reads tone more easily than facts (chapter 05), the labels that it helps to
+# answers of a few words reads tone more easily than facts (lesson 05), the labels that it helps to
 # avoid are wrong about style, and a selection inherits the taste of its judge. So never read a win
 # rate alone; and read the faint dots in the figure, too: a mean hides single runs.
 
@@ -496,7 +496,7 @@ Markdown(f"""After a warm-up, over random: {nb.gain(warm, "warmed up")}; over $M
 per-token margin: {nb.gain(warm, "warmed up", over="M_AP")} ({len(some)} data sets).
 
 It costs a training run, which it has to earn. And it is another question: after one epoch a *small*
-margin means "trained on it, and still undecided", which chapter 03 calls hard. {p.note}""")
+margin means "trained on it, and still undecided", which lesson 03 calls hard. {p.note}""")
 
 # %% [markdown]
 # ## 6 · Under other objectives
@@ -674,7 +674,7 @@ Markdown(f"""
 # language models judge [?]; here the rate is constant, and the judge the world's true reward,
 # against the policy before training.
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - alignment potential as a line in the plane of two margins, that turns with the weight;
 # - that it beats random pairs under four losses, and under DPO wins as often as full data with 40%
 #   of the examples; here the explicit margin alone does both, and only under SimPO less;

@@ -1,7 +1,7 @@
 # %% [markdown]
-# Margins guess at what training on a pair would do. This chapter computes it. Take one small step
+# Margins guess at what training on a pair would do. This lesson computes it. Take one small step
 # of gradient descent on a single pair: does the loss of *other* pairs, a validation set, fall or
-# rise, and how fast? That rate is the pair's **influence**, the first method of this chapter's
+# rise, and how fast? That rate is the pair's **influence**, the first method of this lesson's
 # paper ([2510.13212](https://arxiv.org/abs/2510.13212)). By the paper it takes hours, and its
 # stand-ins minutes [N]. But influence is a derivative along one direction, the same for all pairs:
 # two scoring passes give all of them, to a small error that we measure. Then we ask what the number
@@ -14,7 +14,7 @@
 # - test influence against the truth: real steps, groups of pairs, retraining from scratch;
 # - tell how much of it is the validation set's doing, and what it does *not* say about a pair.
 #
-# **Needs** [chapter 02](02_dpo.ipynb): the DPO loss and its gradient. **On a GPU** nothing changes
+# **Needs** [lesson 02](02_dpo.ipynb): the DPO loss and its gradient. **On a GPU** nothing changes
 # here; with a large policy in bfloat16 `method="auto"` takes ways without a step instead of
 # differences.
 #
@@ -63,7 +63,7 @@ Markdown(f"""θ: {len(pairs):,} pairs, Adam with learning rate {settings["learni
 of {settings["batch_size"]}, β = {beta:g}. {len(draws)} validation sets of {count} pairs.""")
 
 # %% [markdown]
-# `nb.scores.influence` is what this chapter takes apart. First, the two ends of it. **Read both
+# `nb.scores.influence` is what this lesson takes apart. First, the two ends of it. **Read both
 # pairs, and predict**: a step on one of them makes the validation loss fall, on the other rise.
 # Which?
 
@@ -92,7 +92,7 @@ text.loc[two, ["prompt", "chosen", "rejected", "answer"]]
 # unit of a parameter)²: compare within one θ only. (This is TracIn's sign. Koh and Liang's is the
 # opposite: look before you compare.)
 #
-# By hand, as in chapter 02: the whole log-softmax, one response at a time, and autograd.
+# By hand, as in lesson 02: the whole log-softmax, one response at a time, and autograd.
 
 # %%
 import torch.nn.functional as F
@@ -176,7 +176,7 @@ Markdown(f"""What did that cost? For each pair two responses forward, one backwa
 both, and a gradient of **{len(goal):,} numbers**, of which an inner product keeps one. For all
 pairs that is {len(pairs):,} gradients. With a billion parameters each would be 4 GB in float32.
 This is why influence is called expensive, and why people compress gradients (as LESS and TRAK do,
-see the references) or look for proxies (chapter 08).""")
+see the references) or look for proxies (lesson 08).""")
 
 # %% [markdown]
 # ## 3 · One direction serves all pairs
@@ -233,7 +233,7 @@ comes $g$ itself, one backward pass over the validation set, whatever the number
 # It is even a little better than that. Scoring gives log-probs, and the loss is a function of them.
 # So the slopes of a pair's two log-probs along $g$ give the slope of its loss by the chain rule
 # (exercise 1). `nb.scores.influence_table` shows these parts: which of its responses the walk
-# moves, and how hard the pair still pulls (its weight $\sigma(-m)$ in the gradient, chapter 02).
+# moves, and how hard the pair still pulls (its weight $\sigma(-m)$ in the gradient, lesson 02).
 
 # %%
 table = nb.scores.influence_table(theta, reference, pairs, validation, **on)
@@ -808,7 +808,7 @@ by_choice = stable.groupby(level=0, sort=False).mean().sort_values()
 Markdown("Rank correlation, mean over the dots: " + "; ".join(
     f"{name} {value:.2f}" for name, value in by_choice.items()) + f""". **The ranking changes most
 with *{by_choice.index[0]}*.** Say all these choices when you report an influence: it is no property
-of the pair. (Chapter 08 asks what follows for selecting.) {p.note}""")  # fmt: skip
+of the pair. (Lesson 08 asks what follows for selecting.) {p.note}""")  # fmt: skip
 
 # %% [markdown]
 # ## 7 · When this misleads
@@ -951,9 +951,9 @@ validation set {said[scratch, True, "first"]}, another {said[scratch, False, "fi
 # how the ten hours came about, is not known to us; the default here is first order and all
 # parameters. Its policies have 1B parameters and more, and real preferences; ours are tiny, and
 # validation and training pairs share a writer pool and a judge, but no fact. Thresholds on the
-# influence (the paper's *truncated* influence, TIF), and the proxies, are chapter 08's.
+# influence (the paper's *truncated* influence, TIF), and the proxies, are lesson 08's.
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - influence as the slope of a pair's loss along one direction, the validation gradient: all pairs
 #   in two scoring passes, with a small error that can be checked;
 # - a step between rounding and curvature, and a method that checks its own answer by gradients;

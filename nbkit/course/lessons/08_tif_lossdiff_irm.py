@@ -1,6 +1,6 @@
 # %% [markdown]
-# Chapter 07 computed what one training pair does to a validation loss: its influence. Which pairs
-# should one keep, then? The obvious answer: those with the highest. The paper of this chapter
+# Lesson 07 computed what one training pair does to a validation loss: its influence. Which pairs
+# should one keep, then? The obvious answer: those with the highest. The paper of this lesson
 # (ICLR 2026, [2510.13212](https://arxiv.org/abs/2510.13212)) says: those in the **middle**. The
 # lowest are noise, and a few steps overfit the highest [N]. It adds two proxies, LossDiff and IRM,
 # that are to find the middle in minutes instead of hours (a 1B model: 5 minutes against 10 hours
@@ -13,8 +13,8 @@
 # - say how much of an overlap is chance;
 # - test whether "good data" is a property of the data or of the model.
 #
-# **Needs** [chapter 07](07_influence.ipynb): influence as a derivative. **On a GPU** nothing
-# changes here: the models are tiny. Chapter 11 makes the same calls with a real one.
+# **Needs** [lesson 07](07_influence.ipynb): influence as a derivative. **On a GPU** nothing
+# changes here: the models are tiny. Lesson 11 makes the same calls with a real one.
 #
 # Marks: [N] from others' notes on the paper (most of what we know of it), [?] our reading.
 
@@ -301,7 +301,7 @@ Markdown("\n".join([*lines, "", p.note]))
 # The spread of margins is our reading of "a few pairs run to extreme margins" [?].
 #
 # How could pairs that *lower* the validation loss do harm? Influence speaks of one small step at θ,
-# and there chapter 07 found it right. A group that is trained alone, from the start and for two
+# and there lesson 07 found it right. A group that is trained alone, from the start and for two
 # epochs, leaves the place where that was measured [?]. And mind the random line before you praise
 # the middle.
 
@@ -404,7 +404,7 @@ r = **{points["one plain step", rate[0]][1]:.3f}**.
 
 # %% [markdown]
 # The repair costs no more: the same pass over the validation set, forward and backward; one update
-# instead of an epoch's; no optimizer state. That *is* the forward difference of chapter 07. (To the
+# instead of an epoch's; no optimizer state. That *is* the forward difference of lesson 07. (To the
 # right the step shrinks; much too small, and float32 rounding eats the difference.)
 #
 # That was one data set. Now all of them, with the one plain step, and with `from the reference`:
@@ -800,7 +800,7 @@ than that cannot be seen here, and is not denied. {p.note}""")
 # ## 7 · A neighbour: CHES
 # Influence asks what a pair does to *other* pairs. CHES
 # ([2410.08847](https://arxiv.org/abs/2410.08847)) asks what it does to its own chosen response:
-# where both responses look alike to the model, training lowers both (chapter 02). It needs one pass
+# where both responses look alike to the model, training lowers both (lesson 02). It needs one pass
 # of the untrained policy, and neither reference nor validation set. Is it the same once more? An r
 # near 1 or −1 would say so.
 
@@ -820,7 +820,7 @@ pd.DataFrame({"Spearman with CHES": {name: f"{found:.2f}" for name, found in rel
 # - **An overlap without its chance level.** It is the larger selection's share. Ask for the bands.
 # - **LossDiff inherits the optimizer.** Another rate, batch or number of epochs: another direction.
 # - **In-sample.** θ has trained on the pairs that it scores. A memorised wrong label has a large
-#   margin, and sits in the middle. Chapter 03 cross-fits for that reason.
+#   margin, and sits in the middle. Lesson 03 cross-fits for that reason.
 # - **The validation set** has wrong labels, too, and spends labels that random pairs do without.
 # - **Which θ?** After a longer warm-up more is learned, and the middle may be larger [?]. Another
 #   order of the same warm-up can have another middle (section 6).
@@ -856,7 +856,7 @@ nb.course.exercises.check_truncation(my_truncation)
 
 # %% [markdown]
 # ### Exercise 2 · LossDiff from three tables
-# *8 minutes · medium · you can make every score of this chapter from log-probs*
+# *8 minutes · medium · you can make every score of this lesson from log-probs*
 #
 # `theta`, `val` and `ref` are arrays [pairs, 2] of log-probs, chosen and rejected.
 #
@@ -958,9 +958,9 @@ LossDiff-IRM − random {gain("LossDiff-IRM", "random")} |
 # [N]; ours are tiny, and the judge is the world's true reward. It trains two epochs on what it
 # keeps [N]; for the win rates we train one, or as many updates as full data. We do not know its
 # thresholds, and keep half, by bands as wide as that takes; nor whether it applies an inverse
-# Hessian [?], which we do not (chapter 07 shows both).
+# Hessian [?], which we do not (lesson 07 shows both).
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - that influence is pull times slope, so that its middle holds what is learned and what stands
 #   across;
 # - that a finite difference can fail by its direction and not by its step, and that a margin alone

@@ -2,7 +2,7 @@
 # So far somebody else wrote the responses, and a judge or a crowd said which are better. In
 # **self-play** the policy writes them itself: it answers, a judge picks its best and its worst
 # answer, it is trained on that pair, and answers again. Prompts and a judge are needed, nothing
-# else, and even the prompts it can multiply. The paper of chapter 06 closes this circle with its
+# else, and even the prompts it can multiply. The paper of lesson 06 closes this circle with its
 # selection, as *evolve-then-select* (Huang et al., ICML 2025,
 # [2503.01864](https://arxiv.org/abs/2503.01864)). We do one round by hand, then dozens by the
 # library; and we look long at **what goes wrong**, with a wrong judge and with the right one.
@@ -14,7 +14,7 @@
 # - recognise reward hacking, broken answers, length creep and loss of diversity in a table, before
 #   they are in a product.
 #
-# **Needs** [chapter 06](06_alignment_potential.ipynb): alignment potential. **On a GPU** nothing
+# **Needs** [lesson 06](06_alignment_potential.ipynb): alignment potential. **On a GPU** nothing
 # changes here: the models are tiny. For a real model, a reward model is the judge and
 # `selfplay.policy_rewriter(policy)` evolves the prompts.
 
@@ -96,7 +96,7 @@ pairs = with_implicit(pairs)
 pairs.round(2)
 
 # %% [markdown]
-# Which of them can still teach the policy something? Chapter 06 says: those on which the judge is
+# Which of them can still teach the policy something? Lesson 06 says: those on which the judge is
 # sure and the policy is not. In self-play the implicit margin has weight 2.5 [R]:
 #
 # $$M_{AP} = z(\Delta r) - 2.5\; z(|\Delta \hat r|)$$
@@ -371,7 +371,7 @@ circle("win_rate").high < 0 else "That rounds are worth more than their pairs is
 # - **all, equal updates**: every pair, but as many updates as the others (1.6 epochs).
 #
 # The first three train on equally many pairs. (Which prompts are evolved is decided by $M_{AP}$ in
-# all of them.) In chapter 06 the selection could also throw out wrong labels, and this judge makes
+# all of them.) In lesson 06 the selection could also throw out wrong labels, and this judge makes
 # none. So two more self-plays have a **noisy judge**: the truth with an error of the size that the
 # labels of `world.pairs` have. **Predict**: the order. Will $M_{AP}$ do more for the noisy judge?
 
@@ -420,17 +420,16 @@ share = np.mean([world.reward(prompt, chosen) < world.reward(prompt, rejected)
                  for prompt, chosen, rejected in pd.concat(noisy)[texts].to_numpy()])  # fmt: skip
 given = world.pairs(p.pick(quick=96, full=3200))["flipped"]
 over_random, for_noisy = found["win rate"].iloc[[0, -1]]
-worth = {"above zero": "does better", "below zero": "does worse"}
-better = worth.get(over_random.verdict(), "no difference is shown")
+better = {"above zero": "does better", "below zero": "does worse"}.get(
+    over_random.verdict(), "no difference is shown")
 last = selected[selected["round"] == rounds].pivot(index="seed", columns="play", values="win_rate")
 true_gain, noisy_gain = (last[one] - last[two] for one, two in (rows[0], rows[-1]))
 in_06 = 0.03  # M_AP − random, win rate at equal examples, about
 clear = [f"{row} ({label})" for label in ("win rate", "share correct")
-         for row, gain in found[label].items()
-         if gain.verdict() in ("above zero", "below zero")]  # fmt: skip
+         for row, gain in found[label].items() if "not" not in gain.verdict()]
 Markdown(f"""
 **M_AP against random pairs**, win rate: {better}.
-A gain like chapter 06's (about {in_06:+}) is {"ruled out" if over_random.high < in_06 else
+A gain like lesson 06's (about {in_06:+}) is {"ruled out" if over_random.high < in_06 else
 "not ruled out"} here. With the noisy judge, M_AP − random: {for_noisy}. Of that judge's pairs
 {share:.1%} have a wrong label (random's self-play); of `world.pairs`, with the same noise,
 {np.mean(given):.1%}. More for the noisy judge than for the truth? By
@@ -485,7 +484,7 @@ print(f"right before, wrong after: {len(lost)} of {len(ask)}; still with the ani
 # that are not the truth, in the same loop ($M_{AP}$ selects) with the same prompts:
 #
 # - **kind tone only**: pays for tone and manner, and does not know the facts;
-# - **learned**: a reward model, trained on noisy pairs as in chapter 05, for each seed another one;
+# - **learned**: a reward model, trained on noisy pairs as in lesson 05, for each seed another one;
 # - **counts words**: the more, the better.
 #
 # Each policy is scored twice after each round: by its own judge, and by the truth. **Predict**, for
@@ -709,7 +708,7 @@ nb.course.exercises.check_hacked_round(my_hacked_round)
 # ## 8 · The paper said, we measured
 # Win rates unless another measure is named; differences within seeds after the last round, 95%
 # interval. The paper's claims are those of its abstract; "offline" means on given pairs, as in
-# chapter 06.
+# lesson 06.
 
 # %%
 Markdown(f"""
@@ -738,7 +737,7 @@ seeds; M_AP: {broken["M_AP"]} |
 # to evolve. The implicit margin is SimPO's, without a reference [R]; training here is DPO, four
 # epochs, from the first policy in every round [?].
 #
-# ## In this chapter we saw
+# ## In this lesson we saw
 # - a round of evolve-then-select, every step by hand and equal to the library's;
 # - self-play against three controls: dice as the judge, random pairs, and the same questions
 #   without the circle;
