@@ -63,6 +63,7 @@ ROOMS = [
     "course",
     "__main__.py",
 ]
+MODULE_LINES, FUNCTION_LINES, CODE_LINES = 300, 60, 40
 ONLY_IN = {
     "trl": "train/trainers.py",
     "ipywidgets": "widgets/",
@@ -147,6 +148,25 @@ def import_problems(text: str, path: Path) -> list[str]:
 def inside(file: str, door: str) -> bool:
     """Whether a file lies in the folder of this `__init__.py`, or is one itself."""
     return file.endswith("__init__.py") or file.startswith(door.removesuffix("__init__.py"))
+
+
+def long_ones(text: str) -> list[str]:
+    """A module too long to read at once, and functions that are: with their docstring, or, where
+    that describes arguments, their code alone."""
+    lines = len(text.splitlines())
+    found = [f"{lines} lines, at most {MODULE_LINES}"] if lines > MODULE_LINES else []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        told, code = ast.get_docstring(node) or "", [node.body[0], node.body[-1]]
+        if "Args:" in told:
+            code[0] = node.body[min(1, len(node.body) - 1)]
+            count, most = code[1].end_lineno - code[0].lineno + 1, CODE_LINES
+        else:
+            count, most = node.end_lineno - node.lineno + 1, FUNCTION_LINES
+        if count > most:
+            found.append(f"{node.name} has {count} lines, at most {most}")
+    return found
 
 
 def circles(graph: dict[str, list[str]]) -> list[str]:
@@ -249,6 +269,12 @@ def test_no_two_files_import_one_another():
         here = path.relative_to(PACKAGE).as_posix()
         graph[here] = [file for file in arrows(path.read_text("utf-8"), path) if file != here]
     assert not (found := circles(graph)), found
+
+
+def test_modules_and_functions_of_the_kit_are_short():
+    kit = [p for p in modules() if p.relative_to(PACKAGE).parts[0] != "course"]
+    problems = report({path: long_ones(path.read_text("utf-8")) for path in kit})
+    assert not problems, problems
 
 
 def test_the_import_reader_sees_the_package():
@@ -417,6 +443,14 @@ def test_forbidden_imports_are_found(file, text, problem):
 )
 def test_allowed_imports_are_not(file, text):
     assert not import_problems(text, PACKAGE / file)
+
+
+def test_long_ones_are_found():
+    body = "    x = 1\n" * 41
+    assert long_ones("x = 1\n" * 301) == ["301 lines, at most 300"]
+    assert not long_ones(f'def f():\n    """Short."""\n{body}')
+    assert long_ones(f'def f(x):\n    """Long.\n\n    Args:\n        x: one.\n    """\n{body}')
+    assert long_ones("def f():\n" + "    x = 1\n" * 60) == ["f has 61 lines, at most 60"]
 
 
 def test_circles_are_found():
