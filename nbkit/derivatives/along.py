@@ -124,7 +124,9 @@ def of_margin(slopes: torch.Tensor) -> torch.Tensor:
     return slopes if slopes.dim() == 1 else slopes[:, 0] - slopes[:, 1]
 
 
-def _check(method, step, check, path, at_theta):
+def _check(
+    method: str, step: float | None, check: int, path: str, at_theta: torch.Tensor | None
+) -> None:
     if method not in ("auto", *METHODS):
         raise ValueError(f"method={method!r}; expected 'auto' or one of {', '.join(METHODS)}.")
     if method == "forward" and at_theta is None:
@@ -156,13 +158,9 @@ class _Computation:
     budget: int | None
 
     def __call__(
-        self,
-        attempt: _Attempt,
-        token_pairs: list[TokenPair],
-        at_theta: torch.Tensor | None,
-        cache: str | Path | None = None,
-        progress: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, attempt: _Attempt, token_pairs: list[TokenPair], at_theta: torch.Tensor | None,
+        cache: str | Path | None = None, progress: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         given = self.policy, token_pairs, self.direction
         if attempt.h is not None:  # a finite difference
             known = at_theta if attempt.way == "forward" else None

@@ -8,7 +8,7 @@ g_out * d_out over the layers, token by token, is the derivative, and tokens bel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -125,13 +125,13 @@ class _Meter:
             for layer, own in self.moves.items()
         }
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.hooks = [
             layer.register_forward_hook(self.after, with_kwargs=True) for layer in self.moves
         ]
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for hook in self.hooks:
             hook.remove()
 

@@ -35,7 +35,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from numbers import Integral
@@ -154,7 +154,9 @@ def check_workers(policy: Any, workers: int) -> None:
         )
 
 
-def _with_bar(results, total, desc, progress):
+def _with_bar(
+    results: Generator, total: int, desc: str, progress: bool
+) -> Iterator[tuple[int, Any]]:
     with tqdm(total=total, unit=" jobs", desc=desc, delay=1, disable=not progress) as bar:
         with contextlib.closing(results):
             for numbered in results:
@@ -183,7 +185,9 @@ def _on_this_machine() -> bool:
     return isinstance(get_active_backend()[0], LokyBackend)
 
 
-def _run_in_workers(function, jobs, workers):
+def _run_in_workers(
+    function: Callable, jobs: Sequence[tuple], workers: int
+) -> Generator[tuple[int, Any]]:
     calls = (delayed(_run)(function, *numbered) for numbered in enumerate(jobs))
     results, said = _started(calls, jobs, workers), set()
     try:
@@ -204,7 +208,7 @@ def _run_in_workers(function, jobs, workers):
             results.close()
 
 
-def _started(calls, jobs, workers):
+def _started(calls: Iterable, jobs: Sequence[tuple], workers: int) -> Generator:
     """What the calls return, as they finish."""
     backend, options = get_active_backend()[0], {}
     if _on_this_machine():
@@ -221,7 +225,7 @@ def _started(calls, jobs, workers):
 # --- in a worker --------------------------------------------------------------------------------
 
 
-def _run(function, number, job):
+def _run(function: Callable, number: int, job: tuple) -> tuple[int, Any, list[tuple]]:
     """Number, result and warnings of a job. One at a time, for trainings set the random states of
     their process: where a backend has several threads in one, they wait for each other."""
     with _turn, warnings.catch_warnings(record=True) as heard:
@@ -236,7 +240,7 @@ def _run(function, number, job):
     return number, result, [(str(w.message), w.category, w.filename, w.lineno) for w in heard]
 
 
-def _start_worker(threads, gpus):
+def _start_worker(threads: int, gpus: Sequence[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # JupyterLab sends it to all; the parent decides
     os.environ.update(dict.fromkeys(NO_BARS, "1"))
@@ -247,7 +251,7 @@ def _start_worker(threads, gpus):
         _bring_to(gpu)
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     """Else a worker would wait, after the sudden end of its parent, five minutes for work."""
     me = psutil.Process()
     parent = me.parent()
@@ -273,7 +277,7 @@ def _free(devices: Sequence[str]) -> str:
 def _bring_to(device: str) -> None:
     """From now on, what comes to this process from any GPU comes to this device."""
 
-    def place(storage, location):
+    def place(storage: Any, location: str) -> Any:
         return storage.to(device=device) if location.startswith("cuda") else None
 
     torch.serialization.register_package(0, lambda storage: None, place)

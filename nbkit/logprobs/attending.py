@@ -197,14 +197,28 @@ def _rows(x: torch.Tensor, prompt: slice, own: slice) -> torch.Tensor:
     return torch.cat([x[:, :, prompt], x[:, :, own]], dim=2)
 
 
-def _prompt_and_response(query, key, value, prompt, own, **options):
+def _prompt_and_response(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    prompt: slice,
+    own: slice,
+    **options: Any,
+) -> torch.Tensor:
     """Causal attention over prompt + response. For a later response the prompt's own rows are
     computed once more: with a short prompt that costs less than a masked square."""
     q, k, v = (_rows(x, prompt, own) for x in (query, key, value))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, **options)
 
 
-def _response_only(query, key, value, prompt, own, **options):
+def _response_only(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    prompt: slice,
+    own: slice,
+    **options: Any,
+) -> torch.Tensor:
     """Attention of the response's rows over prompt + response."""
     k, v = (_rows(x, prompt, own) for x in (key, value))
     rows, columns = own.stop - own.start, k.shape[2]

@@ -9,8 +9,9 @@ model's own forward.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -42,6 +43,10 @@ class Scored:
     logps: torch.Tensor
 
 
+# Pairs, owners [S], states [S, d] and targets [S] of one pass.
+States = tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]
+
+
 def score_tokens(
     policy: Policy, token_pairs: list[TokenPair], *, path: str = "auto", budget: int | None = None
 ) -> Iterator[Scored]:
@@ -68,7 +73,13 @@ def forward_passes(
     return passes(policy, token_pairs, budget or default_budget(policy))
 
 
-def _choose(policy, token_pairs, path, packed, padded):
+def _choose(
+    policy: Policy,
+    token_pairs: list[TokenPair],
+    path: str,
+    packed: Callable[..., Iterator],
+    padded: Callable[..., Iterator],
+) -> Callable[..., Iterator]:
     """`packed`, or `padded` where that is asked for or the packed path cannot serve."""
     if path not in ("auto", "packed", "padded"):
         raise ValueError(f"path={path!r}; expected 'auto', 'packed' or 'padded'.")
@@ -124,7 +135,7 @@ def response_states(
         yield indices, owners, states
 
 
-def _ready(policy, steps):
+def _ready(policy: Policy, steps: Iterator) -> Iterator:
     """The passes, each with the policy ready and no gradients. Left before each `yield`: between
     two passes the caller may use the model, or switch the adapter that this policy shares with
     another."""
@@ -136,19 +147,21 @@ def _ready(policy, steps):
         yield found
 
 
-def _packed(policy, token_pairs, budget):
+def _packed(policy: Policy, token_pairs: list[TokenPair], budget: int) -> Iterator[Scored]:
     weight = policy.causal_lm.get_output_embeddings().weight
     for indices, owners, states, targets in _packed_states(policy, token_pairs, budget):
         yield Scored(indices, owners, target_logps(states, weight, targets).cpu())
 
 
-def _packed_states(policy, token_pairs, budget):
+def _packed_states(policy: Policy, token_pairs: list[TokenPair], budget: int) -> Iterator[States]:
     for indices in plan_rows(token_pairs, budget):
         row = pack_row(token_pairs, indices, device=policy.device)
         yield indices, row.owners.cpu(), packed_states(policy.causal_lm, row), row.targets
 
 
-def _padded(policy, token_pairs, budget, plain=None):
+def _padded(
+    policy: Policy, token_pairs: list[TokenPair], budget: int, plain: bool | None = None
+) -> Iterator[Scored]:
     """`plain`: whether the logits are hidden @ weight.T; found out if not given."""
     model = policy.causal_lm
     if plain is None:
@@ -166,19 +179,19 @@ def _padded(policy, token_pairs, budget, plain=None):
         yield Scored(indices, owners, logps.cpu())
 
 
-def _padded_states(policy, token_pairs, budget):
+def _padded_states(policy: Policy, token_pairs: list[TokenPair], budget: int) -> Iterator[States]:
     for indices, owners, inputs, scored, targets in _padded_inputs(policy, token_pairs, budget):
         yield indices, owners, _last_states(policy.causal_lm, inputs)[:, :-1][scored], targets
 
 
-def _last_states(model, inputs):
+def _last_states(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     """[B, T, d]: what the head reads."""
     if model.base_model is model:  # Llama 4's text model
         return model(**inputs, output_hidden_states=True).hidden_states[-1]
     return model.base_model(**inputs).last_hidden_state
 
 
-def _padded_inputs(policy, token_pairs, budget):
+def _padded_inputs(policy: Policy, token_pairs: list[TokenPair], budget: int) -> Iterator[tuple]:
     for indices in _plan_padded(token_pairs, budget):
         ids, real, scored = _pad(token_pairs, indices, policy.pad_id)
         owners = torch.tensor([2 * i + side for i in indices for side in (0, 1)])
@@ -188,7 +201,7 @@ def _padded_inputs(policy, token_pairs, budget):
         yield indices, owners, inputs, scored, ids[:, 1:][scored]
 
 
-def _plan_padded(token_pairs, budget):
+def _plan_padded(token_pairs: list[TokenPair], budget: int) -> list[list[int]]:
     """Groups of pairs of similar length, at most `budget` padded tokens each."""
     groups: list[list[int]] = []
     for i in sorted(range(len(token_pairs)), key=lambda i: token_pairs[i].longest):
@@ -200,7 +213,9 @@ def _plan_padded(token_pairs, budget):
     return groups
 
 
-def _pad(token_pairs, indices, pad_id):
+def _pad(
+    token_pairs: list[TokenPair], indices: list[int], pad_id: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Right-padded ids and attention mask [2 B, T], and which label positions are scored
     [2 B, T - 1] (label position t holds token t + 1)."""
     width = max(token_pairs[i].longest for i in indices)

@@ -79,13 +79,15 @@ def target_slopes(
 
 class _Differentiable(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, targets):
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
         logps, logsumexp = _forward(hidden, weight, targets)
         ctx.save_for_backward(hidden, weight, targets, logsumexp)
         return logps
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         hidden, weight, targets, logsumexp = ctx.saved_tensors
         d_hidden = torch.zeros_like(hidden, dtype=torch.float32)
         d_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
@@ -108,7 +110,9 @@ class _Differentiable(torch.autograd.Function):
         return d_hidden.to(hidden.dtype), d_weight, None
 
 
-def _forward(hidden, weight, targets):
+def _forward(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(logps [S], logsumexp [S, 1])."""
     logps = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
     logsumexp = torch.empty(len(hidden), 1, dtype=torch.float32, device=hidden.device)
@@ -128,7 +132,7 @@ def _forward(hidden, weight, targets):
     return logps, logsumexp
 
 
-def _product(a, b):
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """a @ b in float32, of factors in half precision too: accumulated in it, and not rounded."""
     if a.dtype not in HALF:
         return torch.mm(a, b).float()
@@ -137,15 +141,15 @@ def _product(a, b):
     return torch.mm(a.float(), b.float())
 
 
-def _row_tiles(hidden):
+def _row_tiles(hidden: torch.Tensor) -> list[slice]:
     return _slices(len(hidden), TILE.get(hidden.device.type, TILE["cuda"])[0])
 
 
-def _column_tiles(weight):
+def _column_tiles(weight: torch.Tensor) -> list[slice]:
     return _slices(len(weight), TILE.get(weight.device.type, TILE["cuda"])[1])
 
 
-def _slices(length, step):
+def _slices(length: int, step: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, length, step)]
 
 

@@ -174,11 +174,14 @@ def token_logprobs(policy: Policy, pairs: Pairs, *, max_length: int | None = Non
 class _Sums:
     """The table as it grows: sums and counts by pair, and the parts that go to the cache."""
 
-    def __init__(self, policy, token_pairs, store):
+    def __init__(
+        self, policy: Policy, token_pairs: list[TokenPair], store: LogprobCache | None
+    ) -> None:
         self.policy, self.pairs = policy, token_pairs
         self.logp = np.zeros((len(token_pairs), 2))
         self.tokens = np.zeros((len(token_pairs), 2), int)
-        self.store, self.unwritten, self.written_at = store, [], time.monotonic()
+        self.store, self.written_at = store, time.monotonic()
+        self.unwritten: list[int] = []
         self.keys = [hash_pair(p) for p in token_pairs] if store else []
 
     def missing(self) -> list[int]:

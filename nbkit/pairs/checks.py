@@ -52,7 +52,7 @@ class BadPairs(ValueError):
         ['equal to chosen']
     """
 
-    def __init__(self, message: str, report: pd.DataFrame | None = None):
+    def __init__(self, message: str, report: pd.DataFrame | None = None) -> None:
         super().__init__(message)
         self.report = report
 

@@ -183,7 +183,7 @@ def _refuse_chance_beginnings(core: dict[str, list], names: list[str], given: Ma
             f"{listed(asked)}. What to do: load_pairs(..., columns={columns!r})."
         )
 
-    def share_a_prompt(_, chosen, rejected):
+    def share_a_prompt(_: str, chosen: str, rejected: str) -> bool:
         return is_a_prompt(extract_prompt(chosen, rejected)[0])
 
     if _share_of_rows(share_a_prompt, [""] * len(core["chosen"]), core) < 1 / 2:

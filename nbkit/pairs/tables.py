@@ -90,7 +90,7 @@ def from_rows(rows: Sequence[Mapping[str, Any]], where: str = "Row") -> Table:
 
 
 def from_columns(columns: dict[str, list], rows: int) -> Table:
-    def dataset(names):
+    def dataset(names: list[str]) -> datasets.Dataset:
         return datasets.Dataset.from_dict({name: columns[name] for name in names})
 
     return Table(list(columns), rows, columns.__getitem__, dataset)
@@ -100,7 +100,7 @@ def from_cells(cells: dict[str, list[str]], rows: int) -> Table:
     """Columns of text. The pair stays text: an answer that reads "NA", "null" or "7" is never
     taken for a number or a null. Columns beside it become numbers where every cell is one."""
 
-    def dataset(names):
+    def dataset(names: list[str]) -> datasets.Dataset:
         return datasets.Dataset.from_dict({name: _typed(cells[name]) for name in names})
 
     return Table(list(cells), rows, cells.__getitem__, dataset, is_text=True)
@@ -132,10 +132,10 @@ def from_frame(frame: pd.DataFrame) -> Table:
     if not frame.columns.is_unique:
         raise ValueError(f"The DataFrame has a column twice: {listed(frame.columns)}.")
 
-    def values(name):
+    def values(name: str) -> list:
         return [as_plain(value) for value in frame[name].tolist()]
 
-    def dataset(names):
+    def dataset(names: list[str]) -> datasets.Dataset:
         return datasets.Dataset.from_pandas(frame[names].reset_index(drop=True))
 
     return Table(list(frame.columns), len(frame), values, dataset, filled=True)

@@ -199,7 +199,17 @@ def influence_table(
 class _Pairs:
     """Pairs as token ids, their log-probs under the reference, and the DPO loss that they make."""
 
-    def __init__(self, policy, reference, pairs, beta, max_length, scoring, what, kept_as):
+    def __init__(
+        self,
+        policy: Policy,
+        reference: Policy | pd.DataFrame,
+        pairs: Pairs,
+        beta: float,
+        max_length: int | None,
+        scoring: dict[str, Any],
+        what: str,
+        kept_as: str,
+    ) -> None:
         self.token_pairs, self.left_out = tokenize(policy, pairs, max_length, what, kept_as)
         self.beta = beta
         if not self.token_pairs:

@@ -230,5 +230,5 @@ def _updated(
         )  # fmt: skip
         gc.freeze()  # the trainer begins with a full garbage collection: longer than a short run
         stack.callback(gc.unfreeze)
-        trainer.train(resume_from_checkpoint=last and str(last))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     return trainer.state

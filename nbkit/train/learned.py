@@ -100,7 +100,7 @@ def warn_if_noise(
     simpo = settings["loss"] == "simpo"  # means a token, no reference
     errors = 1 / np.sqrt(tokens) if simpo else np.sqrt(2 * tokens)
 
-    def noise(of_a_token):
+    def noise(of_a_token: float) -> float:
         slope = settings["beta"] / 2  # of the loss, by the difference of log-ratios
         return slope * of_a_token * rms(np.sqrt((errors**2).sum(axis=1)))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 
 @contextlib.contextmanager
-def kept_random_states():
+def kept_random_states() -> Iterator[None]:
     """After the block Python's, NumPy's and torch's random states are as they were before it,
     whatever happens inside."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()

@@ -9,15 +9,16 @@ import dataclasses
 import functools
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from datasets import Dataset
 from safetensors import SafetensorError
-from transformers import PrinterCallback, Trainer
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
@@ -108,7 +109,10 @@ def shared_options(policy: Policy, settings: Mapping[str, Any]) -> dict[str, Any
     )  # fmt: skip
 
 
-def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **options):
+def make_trainer(
+    loss: str, model: Any, tokenizer: PreTrainedTokenizerBase, data: Dataset,
+    callbacks: list[TrainerCallback], *, simpo_gamma: float, **options: Any,
+) -> Trainer:  # fmt: skip
     """A TRL trainer for `loss`.
 
     Args:
@@ -130,7 +134,10 @@ def make_trainer(loss, model, tokenizer, data, callbacks, *, simpo_gamma, **opti
     return _trainer(ReadyDPOTrainer, DPOConfig, model, tokenizer, data, callbacks, options)
 
 
-def make_reward_trainer(model, tokenizer, data, callbacks, **options):
+def make_reward_trainer(
+    model: Any, tokenizer: PreTrainedTokenizerBase, data: Dataset,
+    callbacks: list[TrainerCallback], **options: Any,
+) -> Trainer:  # fmt: skip
     """A TRL trainer of reward models, with the Bradley-Terry loss.
 
     Args:
@@ -143,7 +150,10 @@ def make_reward_trainer(model, tokenizer, data, callbacks, **options):
     return _trainer(ReadyRewardTrainer, RewardConfig, model, tokenizer, data, callbacks, options)
 
 
-def _trainer(trainer_class, config_class, model, tokenizer, data, callbacks, options):
+def _trainer(
+    trainer_class: Any, config_class: Any, model: Any, tokenizer: PreTrainedTokenizerBase,
+    data: Dataset, callbacks: list[TrainerCallback], options: dict[str, Any],
+) -> Trainer:  # fmt: skip
     known = {field.name for field in dataclasses.fields(config_class)}
     checkpointing = next(name for name in CHECKPOINTING if name in known)
     asked = any([options.pop(name, False) for name in CHECKPOINTING])
@@ -159,7 +169,7 @@ def _trainer(trainer_class, config_class, model, tokenizer, data, callbacks, opt
     return trainer
 
 
-def strip(model):
+def strip(model: Any) -> None:
     """Take off what a trainer hung on a model: its fused head, the casts of mixed precision, and
     its copy of an adapter."""
     for wrapped in {unwrapped(model), model}:
@@ -173,7 +183,7 @@ class _Ours(Trainer):
     """What all our trainers do otherwise than TRL's: they stop at a loss that is no number, survive
     a full disk, and send nothing."""
 
-    def training_step(self, *args, **kwargs):
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -182,7 +192,7 @@ class _Ours(Trainer):
             )
         return loss
 
-    def _save_checkpoint(self, *args, **kwargs):
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         name = f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(*args, **kwargs)
@@ -195,10 +205,10 @@ class _Ours(Trainer):
                 "goes on without it."
             )
 
-    def create_model_card(self, *args, **kwargs):
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         pass  # of a checkpoint
 
-    def _send_telemetry(self):
+    def _send_telemetry(self) -> None:
         pass
 
 
@@ -206,24 +216,24 @@ class ReadyDPOTrainer(_Ours, DPOTrainer):
     """TRL's DPO trainer on rows that are tokenised and carry reference log-probs already, without
     what costs a small model more than its own arithmetic."""
 
-    def __init__(self, model, **kwargs):
+    def __init__(self, model: Any, **kwargs: Any) -> None:
         super().__init__(model, data_collator=_collate, **kwargs)
         reads_more = any(getattr(self, name, False) for name in READS_MORE)
         causal_lm = unwrapped(model)
         if not reads_more and why_not_plain(causal_lm) is None:
             causal_lm.forward = _forward_on_responses(causal_lm, causal_lm.forward)
 
-    def _prepare_dataset(self, dataset, *args):
+    def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
         return dataset
 
-    def _precompute_ref_logps(self, dataset, *args):
+    def _precompute_ref_logps(self, dataset: Any, *args: Any) -> Any:
         return dataset
 
-    def floating_point_ops(self, inputs):
+    def floating_point_ops(self, inputs: Any) -> int:
         return 0  # walks over all parameters at every step, for a figure nobody reads here
 
 
-def _collate(rows):
+def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """TRL's preference batch, chosen rows first: `input_ids, attention_mask, completion_mask`
     [2 B, T], right-padded, and the reference log-probs [B]."""
     prompts = torch.tensor([len(row["prompt_ids"]) for row in rows] * 2)[:, None]
@@ -246,14 +256,14 @@ def _collate(rows):
     return batch
 
 
-def _forward_on_responses(causal_lm, fused_forward):
+def _forward_on_responses(causal_lm: Any, fused_forward: Callable) -> Callable:
     """The forward pass that TRL's loss calls. Off the GPU, TRL's own fused head walks over the
     prompt's and the padding's positions too, in tiles; while the response's logits fit in
     `LOGITS_BYTES` it is cheaper to make just those. Entropy and the other statistics that TRL
     would log are not computed."""
 
     @functools.wraps(fused_forward)
-    def forward(*args, fused_lm_head=False, labels=None, **inputs):
+    def forward(*args: Any, fused_lm_head: bool = False, labels: Any = None, **inputs: Any) -> Any:
         vocabulary = causal_lm.config.get_text_config().vocab_size
         if not fused_lm_head or labels.is_cuda or labels.numel() * vocabulary * 4 > LOGITS_BYTES:
             return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **inputs)
@@ -278,7 +288,7 @@ class ReadyRewardTrainer(_Ours, RewardTrainer):
 class ReadySimPOTrainer(_Ours, CPOTrainer):
     """TRL's CPO trainer with the SimPO loss, on nbkit's tokens."""
 
-    def tokenize_row(self, row, model=None):
+    def tokenize_row(self, row: dict[str, Any], model: Any = None) -> dict[str, list[int]]:
         out = {"prompt_input_ids": row["prompt_ids"]}
         out["prompt_attention_mask"] = [1] * len(row["prompt_ids"])
         for side in ("chosen", "rejected"):

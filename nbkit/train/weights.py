@@ -19,7 +19,7 @@ class MasterWeights:
     weights would stay where they are. In float32 the steps add up; `put_back` rounds their sum.
     """
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
         self.dtypes = {
             parameter: parameter.dtype
             for parameter in model.parameters()
@@ -29,7 +29,7 @@ class MasterWeights:
             parameter.data = parameter.data.float()
 
     @contextlib.contextmanager
-    def rounded(self):
+    def rounded(self) -> Iterator[None]:
         """Inside the block the weights are as `put_back` would leave them."""
         masters = {parameter: parameter.data for parameter in self.dtypes}
         try:
@@ -44,7 +44,7 @@ class MasterWeights:
             parameter.grad = None
         self._round()
 
-    def _round(self):
+    def _round(self) -> None:
         for parameter, dtype in self.dtypes.items():
             parameter.data = parameter.data.to(dtype)
 

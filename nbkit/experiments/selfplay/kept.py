@@ -74,7 +74,7 @@ def kept_table(file: Path, make: Callable, *args: Any, **kwargs: Any) -> pd.Data
     return keep_table(file.with_suffix(".parquet"), make, *args, **kwargs).map(_plain)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Messages come out of a parquet file as arrays."""
     return [dict(turn) for turn in value] if isinstance(value, np.ndarray) else value
 
