@@ -126,7 +126,7 @@ def test_a_head_that_scales_under_an_unknown_name_is_measured(pairs):
 def test_an_attention_that_differs_in_a_way_unknown_is_measured(monkeypatch, dtype):
     policy = tiny.policy("gpt_oss")
     policy.model.to(dtype)
-    monkeypatch.setattr(packing, "CHANGES_ATTENTION", ())
+    monkeypatch.setattr(attending, "CHANGES_ATTENTION", ())
     assert engine.why_not_packed(policy, 58).startswith("on a probe its two paths differ by 0.")
 
 
@@ -145,7 +145,7 @@ def test_the_probe_allows_for_rounding_that_the_model_itself_shows(monkeypatch, 
     policy.model.to(torch.bfloat16)
     monkeypatch.setattr("nbkit.logprobs.precision.NOISE", {torch.bfloat16: 0.0})
     functional = types.SimpleNamespace(scaled_dot_product_attention=kernel)
-    monkeypatch.setattr(packing, "F", functional)
+    monkeypatch.setattr(attending, "F", functional)
     reason = engine.why_not_packed(policy, 58)
     assert (reason is None) == (shift == 0) and policy.model.config._attn_implementation == "sdpa"
     with policy.ready(), torch.no_grad():
@@ -246,13 +246,13 @@ def test_every_proportion_at_every_budget(llama, path, budget):
 def test_both_attention_branches_and_both_paths_are_taken(llama, monkeypatch):
     taken = []
     for name in ("_prompt_and_response", "_response_only"):
-        real = getattr(packing, name)
+        real = getattr(attending, name)
 
         def spy(*args, name=name, real=real, **kwargs):
             taken.append(name)
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(packing, name, spy)
+        monkeypatch.setattr(attending, name, spy)
     scores(llama, tiny.token_pairs((9, 4, 7)), path="padded")
     assert not taken
     policy_layers = 2
