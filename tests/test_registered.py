@@ -17,19 +17,20 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "nbkit"
 LESSONS = PACKAGE / "course" / "lessons"
 # Folders whose functions are for users, and the file in each that lists them.
-LISTS = {"scores": "__init__.pyi", "plots": "__init__.py", "course/exercises": "__init__.py"}
+LISTED = ("scores", "plots", "course/exercises")
 
 
 # --- the rules ----------------------------------------------------------------------------------
 
 
-def forgotten(package: Path, folder: str, list_file: str) -> list[str]:
-    """Functions of a folder with a public name that are not in its list, and that nothing uses."""
+def forgotten(package: Path, folder: str) -> list[str]:
+    """Functions of a folder with a public name that its `__init__.pyi` does not list, and that
+    nothing uses."""
     files = syntax(package)
     used = {file: names_used(*tree.body) for file, tree in files.items()}
     found = []
     for path in (package / folder).glob("*.py"):
-        elsewhere = names_in_all(package / folder / list_file).union(
+        elsewhere = names_in_all(package / folder / "__init__.pyi").union(
             *(names for file, names in used.items() if file != path)
         )
         for function in (node for node in files[path].body if isinstance(node, ast.FunctionDef)):
@@ -38,8 +39,8 @@ def forgotten(package: Path, folder: str, list_file: str) -> list[str]:
             if not name.startswith("_") and name not in elsewhere | names_used(*rest):
                 found.append(
                     f"{folder}/{path.name}: nothing uses {name}, and it is not public. Import it "
-                    f"in nbkit/{folder}/{list_file} and add it to __all__ there; or begin its name "
-                    "with an underscore."
+                    f"in nbkit/{folder}/__init__.pyi and add it to __all__ there; or begin its "
+                    "name with an underscore."
                 )
     return found
 
@@ -118,9 +119,9 @@ def public_functions(namespace=nb, called: str = "nb") -> dict[str, str]:
 # --- the rules, on the package ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", LISTS)
+@pytest.mark.parametrize("folder", LISTED)
 def test_what_is_for_users_is_listed(folder):
-    assert not (found := forgotten(PACKAGE, folder, LISTS[folder])), "\n".join(found)
+    assert not (found := forgotten(PACKAGE, folder)), "\n".join(found)
 
 
 def test_every_public_function_is_in_a_test():
@@ -163,10 +164,10 @@ def package(tmp_path):
 
 
 def test_a_score_that_is_in_no_list_is_found(package):
-    assert forgotten(package, "scores", "__init__.pyi") == []
+    assert forgotten(package, "scores") == []
     text = "def toy(table):\n    toy = table\n    return toy\ndef _hidden(): pass\n"
     (package / "scores" / "toy.py").write_text(text)
-    (found,) = forgotten(package, "scores", "__init__.pyi")
+    (found,) = forgotten(package, "scores")
     assert found.startswith("scores/toy.py: nothing uses toy, and it is not public. Import it in ")
     assert "nbkit/scores/__init__.pyi and add it to __all__" in found
 

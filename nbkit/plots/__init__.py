@@ -15,29 +15,6 @@ Files::
     common.py        colours and checks that they share; a figure as PNG
 """
 
-from nbkit.plots.bands import band_plane
-from nbkit.plots.common import COLORS, as_png
-from nbkit.plots.distribution import margins
-from nbkit.plots.experiments import comparison, share_curve
-from nbkit.plots.kept import kept_and_dropped
-from nbkit.plots.learning import learning_order
-from nbkit.plots.plane import margin_plane
-from nbkit.plots.rates import win_rates
-from nbkit.plots.tokens import mask_view, token_view
-from nbkit.plots.trace import training_trace
+import lazy_loader
 
-__all__ = [
-    "COLORS",
-    "as_png",
-    "band_plane",
-    "comparison",
-    "kept_and_dropped",
-    "learning_order",
-    "margin_plane",
-    "margins",
-    "mask_view",
-    "share_curve",
-    "token_view",
-    "training_trace",
-    "win_rates",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,20 +15,6 @@ Files::
     series.py     scores as they come
 """
 
-from nbkit.select.controls import random, random_matched
-from nbkit.select.ranked import both, central, easiest, hardest, middle, top
+import lazy_loader
 
-__all__ = [
-    "both",
-    "central",
-    "easiest",
-    "hardest",
-    "middle",
-    "random",
-    "random_matched",
-    "top",
-]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

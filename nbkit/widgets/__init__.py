@@ -12,8 +12,6 @@ Files::
     table.py    the table of pairs, every text escaped
 """
 
-from nbkit.widgets.bands import band_sliders
-from nbkit.widgets.share import share_slider
-from nbkit.widgets.weight import weight_slider
+import lazy_loader
 
-__all__ = ["band_sliders", "share_slider", "weight_slider"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,49 +9,6 @@ The policies are `load_policy("world/small")`, `"world/medium"`, `"world/large"`
 made, what was searched for and what does not hold is in this folder's README.md.
 """
 
-from pathlib import Path
+import lazy_loader
 
-from nbkit.world.demos import demonstrations
-from nbkit.world.grades import Grade, grade, reward
-from nbkit.world.judge import Judge
-from nbkit.world.knowledge import (
-    ANIMALS,
-    CLOSINGS,
-    FACTS,
-    NAMES,
-    OPENINGS,
-    RUNGS,
-    TOPICS,
-    compose,
-    facts,
-)
-from nbkit.world.preferences import NOISE, pairs, prompts
-from nbkit.world.rewriting import rewrite
-from nbkit.world.settings import DPO
-
-WEIGHTS = Path(__file__).with_name("weights")  # a Hugging Face folder for each size
-SIZES = ("small", "medium", "large")
-
-__all__ = [
-    "ANIMALS",
-    "CLOSINGS",
-    "DPO",
-    "FACTS",
-    "NAMES",
-    "NOISE",
-    "OPENINGS",
-    "RUNGS",
-    "SIZES",
-    "TOPICS",
-    "WEIGHTS",
-    "Grade",
-    "Judge",
-    "compose",
-    "demonstrations",
-    "facts",
-    "grade",
-    "pairs",
-    "prompts",
-    "reward",
-    "rewrite",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,12 +1,15 @@
-"""DPO settings to begin with, one dict a size.
+"""The sizes of the policies: their weights, and DPO settings to begin with.
 
     nb.train_dpo(policy, pairs, **world.DPO["medium"])
 
-
-They were searched for, on the seeds named in this folder's README.md, and then frozen.
+The settings were searched for, on the seeds named in this folder's README.md, and then frozen.
 """
 
+from pathlib import Path
 from typing import Any
+
+SIZES = ("small", "medium", "large")
+WEIGHTS = Path(__file__).with_name("weights")  # a Hugging Face folder for each size
 
 # One setting for all sizes. beta = 2 keeps the tiny policies near their reference: with beta = 1
 # some runs break up the fixed phrases ("sure thing ." becomes "sure frog") and lose correctness.
@@ -21,4 +24,4 @@ _SETTINGS = {
     "schedule": "constant",  # a decaying rate hides what the hard pairs do
 }
 
-DPO: dict[str, dict[str, Any]] = {size: dict(_SETTINGS) for size in ("small", "medium", "large")}
+DPO: dict[str, dict[str, Any]] = {size: dict(_SETTINGS) for size in SIZES}

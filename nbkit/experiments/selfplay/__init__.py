@@ -8,25 +8,6 @@ Files::
     plays.py   `compare_plays`: several self-plays, judged after each round, as one tidy table
 """
 
-from nbkit.experiments.selfplay.loop import Round, self_play
-from nbkit.experiments.selfplay.plays import compare_plays
-from nbkit.experiments.selfplay.steps import (
-    answer,
-    at_random,
-    best_and_worst,
-    evolve,
-    highest,
-    policy_rewriter,
-)
+import lazy_loader
 
-__all__ = [
-    "Round",
-    "answer",
-    "at_random",
-    "best_and_worst",
-    "compare_plays",
-    "evolve",
-    "highest",
-    "policy_rewriter",
-    "self_play",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
