@@ -706,8 +706,8 @@ rise = {kind: tail_rise(by_kind.loc[kind]) for kind in ("the right animal", "sty
 right = "correctly labelled pairs"
 Markdown(f"""
 - **The tail**, data set by data set. Where the animal decides, the loss rises from rung 1 to 6 by
-  {interval(rise["the right animal"], "+.2f")} ({clear_of(rise["the right animal"])} zero); where
-  style does, by {interval(rise["style alone"], "+.2f")} ({clear_of(rise["style alone"])} zero).
+  {interval(rise["the right animal"], "+.2f")} ({clear_of(rise["the right animal"])}); where
+  style does, by {interval(rise["style alone"], "+.2f")} ({clear_of(rise["style alone"])}).
 - **The grain.** Among correctly labelled pairs the loss has Spearman {said("tone", right)} with the
   tone that the label prefers, and {said("manner", right)} with its manner. (Below zero: a pair is
   easier if its label prefers the kinder opening or the better closing, as the true reward does.)
