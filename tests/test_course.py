@@ -598,7 +598,7 @@ def test_exercise_without_check_is_named(demo, clone):
     _, lesson, notebook, _ = demo
     clone.source(lesson).write_text(SOURCE.replace('tags=["check"]', ""))
     problems = checks.exercise_problems(clone, lesson, notebook)
-    assert any("exercise without a cell tagged `check`" in problem for problem in problems)
+    assert any("exercise without a check after it" in problem for problem in problems)
 
 
 @pytest.mark.parametrize(

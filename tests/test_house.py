@@ -77,6 +77,7 @@ UNSAFE_CALLS = {*PICKLING, "read_pickle", "to_pickle", "eval", "exec"}
 UNSAFE_ARGUMENTS = {"trust_remote_code": True, "allow_pickle": True, "weights_only": False}
 
 MACHINE_PATH = re.compile(r"/(?:root|work)/\w|/home/\w|/Users/\w|\b[A-Z]:\\+Users|/opt/\w")
+MERGE_MARKER = re.compile(r"^(?:<{7}|>{7}) \S", re.MULTILINE)
 REGISTRY_HOST = re.compile(
     r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|npmjs\.org", re.IGNORECASE
 )
@@ -225,8 +226,12 @@ def safety_problems(text: str) -> list[str]:
 
 
 def private_problems(text: str) -> list[str]:
-    """Paths of somebody's machine and hosts of package registries."""
-    patterns = {"machine path": MACHINE_PATH, "registry host": REGISTRY_HOST}
+    """Paths of somebody's machine, hosts of package registries, and what a merge left behind."""
+    patterns = {
+        "machine path": MACHINE_PATH,
+        "registry host": REGISTRY_HOST,
+        "marker of a merge": MERGE_MARKER,
+    }
     return [
         f"{what} {match.group()!r}"
         for what, pattern in patterns.items()
@@ -501,7 +506,7 @@ def test_safe_code_is_not():
 @pytest.mark.parametrize(
     "text",
     ["/ro" + "ot/x", "in /wo" + "rk/y", "/ho" + "me/ada", r"C:\Us" + r"ers\ada"]
-    + ["https://py" + "pi.org/simple", "https://download.py" + "torch.org/whl"],
+    + ["<" * 7 + " HEAD", "https://py" + "pi.org/simple", "https://download.py" + "torch.org/whl"],
 )
 def test_private_text_is_found(text):
     assert private_problems(text)

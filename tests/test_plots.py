@@ -1,5 +1,6 @@
 """What is drawn is what was given; HTML is escaped; wrong input is named."""
 
+import inspect
 import re
 from html.parser import HTMLParser
 
@@ -7,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import test_plots_difficulty
 from IPython.display import HTML
 from matplotlib.colors import to_hex
 
@@ -29,10 +31,13 @@ RATES = pd.DataFrame(
         "high": [0.65, 0.62, 0.73],
     }
 )
+SCORES = pd.Series([0.1, -0.4, 0.9], index=list("abc"), name="a")
 DRAWINGS = {
     "margins": lambda ax: plots.margins(pd.Series([-1.0, 2.0, 3.0], name="m"), ax),
     "training_trace": lambda ax: plots.training_trace(TRACE, ax),
     "win_rates": lambda ax: plots.win_rates(RATES, ax),
+    "margin_plane": lambda ax: plots.margin_plane(SCORES, SCORES[::-1].rename("b"), ax=ax),
+    "band_plane": lambda ax: plots.band_plane(SCORES, SCORES.rename("b"), ax=ax),
 }
 
 
@@ -49,6 +54,14 @@ def test_the_given_ax_is_drawn_on_and_returned(ax, draw):
 def test_without_ax_the_current_one_is_used(ax, draw):
     plt.sca(ax)
     assert draw(None) is ax
+
+
+def test_every_figure_is_tried():
+    """Of those that take an `ax`; test_plots_difficulty.py has some more."""
+    figures = [getattr(plots, name) for name in plots.__all__ if callable(getattr(plots, name))]
+    names = {f.__name__ for f in figures if "ax" in inspect.signature(f).parameters}
+    missing = names - {*DRAWINGS, *test_plots_difficulty.DRAWINGS}
+    assert not missing, f"no entry in DRAWINGS: {', '.join(sorted(missing))}; give each one."
 
 
 def legend_texts(ax):

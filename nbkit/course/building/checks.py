@@ -84,7 +84,10 @@ def step_problems(course: Course, lesson: Lesson, notebook: NotebookNode) -> lis
     for at, (cell, wanted) in enumerate(zip(notebook.cells, expected.cells, strict=False)):
         parts = [p for p in ("cell_type", "source", "id", "metadata") if cell[p] != wanted[p]]
         if parts:
-            found.append(f"cell {at} is not what the source gives: {', '.join(parts)} differ")
+            found.append(
+                f"cell {at} is not what the source gives: {', '.join(parts)} differ; "
+                f"run nbkit course build {lesson.number} (prose alone: --text)"
+            )
             break  # a cell too many or too few shifts all that follow
     return found
 
@@ -149,7 +152,7 @@ def exercise_problems(course: Course, lesson: Lesson, notebook: NotebookNode) ->
         later = [check for check in checks if check > at]
         between = [exercise for exercise in exercises if later and at < exercise < later[0]]
         if not later or between:
-            found.append(f"cell {at}: exercise without a cell tagged `check` after it")
+            found.append(f'cell {at}: exercise without a check after it: `# %% tags=["check"]`')
     for at in checks:
         texts = [text for cell in notebook.cells[at : at + 1] for text in _texts(cell)]
         shown = " ".join(text for what, text in texts if what == "output")

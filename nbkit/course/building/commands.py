@@ -98,6 +98,7 @@ def build_lesson(course: Course, lesson: Lesson, text_only: bool) -> None:
     refuse(notebook_problems(course, lesson, notebook))
     nbformat.write(notebook, path)
     write_picture(notebook, course.picture(lesson))
+    print(f"wrote {path.relative_to(course.root).as_posix()}", flush=True)
 
 
 def refuse(problems: list[str]) -> None:

@@ -39,7 +39,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 1800) -> int:
         record_timing=False,
         coalesce_streams=True,
     )
-    client.execute()
+    client.execute(extra_arguments=["--log-level=ERROR"])
     notebook.metadata.language_info = {"name": "python"}  # the kernel puts its version there
     return int(notebook.cells.pop().outputs[0].text)
 

@@ -140,12 +140,19 @@ def same(answer: Any, expected: Any) -> bool:
 
 def telling(rng: np.random.Generator, draw: Callable, *solutions: Callable) -> tuple:
     """A case from `draw(rng)` by which all solutions, right and wrong, can be told apart."""
+    two_of_them = list(combinations(range(len(solutions)), 2))
+    never_apart = set(two_of_them)
     for _ in range(DRAWS):
         case = draw(rng)
         answers = [solution(*case) for solution in solutions]
-        if not any(same(*two) for two in combinations(answers, 2)):
+        alike = {(a, b) for a, b in two_of_them if same(answers[a], answers[b])}
+        if not alike:
             return case
-    raise RuntimeError(f"In {DRAWS} draws no case told all solutions apart: are two the same?")
+        never_apart &= alike
+    raise RuntimeError(
+        f"In {DRAWS} draws no case told all solutions apart: are two the same? Never apart (0 is "
+        f"the right one, 1 the first mistake): {sorted(never_apart) or 'none'}."
+    )
 
 
 def told_apart(
