@@ -560,8 +560,7 @@ def trained_on(begin, groups, **changed):
 rng, part, many = np.random.default_rng(1), len(pairs) // 10, p.pick(quick=4, full=48)
 groups = [list(rng.choice(pairs["id"], part, replace=False)) for _ in range(min(many, 16))]
 halves = [list(rng.choice(pairs["id"], 5 * part, replace=False)) for _ in range(many)]
-plain = dict(learning_rate=1e-4, warmup_steps=0, max_grad_norm=1e9)  # no clipping
-sgd = dict(plain, trl_options={"optim": "sgd"})
+sgd = dict(learning_rate=1e-4, warmup_steps=0, max_grad_norm=1e9, trl_options={"optim": "sgd"})
 ends = {"SGD, from θ": (groups, theta, trained_on(theta, groups, **sgd)),
         "Adam, from θ": (groups, theta, trained_on(theta, groups)),
         "Adam, from scratch": (halves, start, trained_on(start, halves))}  # fmt: skip
