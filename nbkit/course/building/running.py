@@ -38,8 +38,9 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 1800) -> int:
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],  # a kernel warns of every start by TCP
     )
-    client.execute(extra_arguments=["--log-level=ERROR"])
+    client.execute()
     notebook.metadata.language_info = {"name": "python"}  # the kernel puts its version there
     return int(notebook.cells.pop().outputs[0].text)
 
