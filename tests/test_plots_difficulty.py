@@ -55,26 +55,11 @@ CURVE = pd.DataFrame(
 ).sample(frac=1, random_state=1)  # fmt: skip
 SCORES = pd.Series([0.9, 0.1, 0.5, 0.3], index=list("abcd"), name="validation_loss")
 
-DRAWINGS = {
+DRAWINGS = {  # test_plots.py tries them
     "learning_order": lambda ax: plots.learning_order(TRACE, ax),
     "comparison": lambda ax: plots.comparison(RESULTS, ax),
     "share_curve": lambda ax: plots.share_curve(CURVE, ax),
 }
-
-
-@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
-def test_the_given_ax_is_drawn_on_and_returned(ax, draw):
-    other = ax.figure.add_axes([0.8, 0.8, 0.1, 0.1])
-    plt.sca(other)
-    assert draw(ax) is ax
-    assert ax.has_data() and not other.has_data()
-    assert plt.get_fignums() == [ax.figure.number]
-
-
-@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
-def test_without_ax_the_current_one_is_used(ax, draw):
-    plt.sca(ax)
-    assert draw(None) is ax
 
 
 def legend_texts(ax):

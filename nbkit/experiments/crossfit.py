@@ -25,14 +25,13 @@ from nbkit.pairs.sources import Pairs
 from nbkit.tokens.ids import tokenize_pairs
 from nbkit.train.dpo import settings_in_effect, train_dpo
 from nbkit.train.fitting import pairs_that_fit
-from nbkit.train.learned import NOTHING, warn_if_noise
+from nbkit.train.learned import NOTHING, warn_if_noise, watched
 from nbkit.train.reference import reference_table
 from nbkit.train.settings import Training, updates
 
 # what it gives to `train_dpo` itself
 OWN = {"seed", "trace", "trace_every", "checkpoints", "copy_model"}
 HALVES = ("A", "B")
-WATCHED = 32  # pairs on which the precision is measured
 
 
 def validation_loss(
@@ -154,7 +153,7 @@ def cross_fitted_losses(
     columns = {key: losses[key]["loss"] for key in split}  # in this order, whichever came first
     ids = pd.Index(pairs["id"][:], name="id")
     table = pd.concat(columns, axis=1, names=["split", "half"]).reindex(ids)
-    few = fit.select(range(0, len(fit), -(-len(fit) // WATCHED)))
+    few = fit.select(watched(list(range(len(fit)))))
     few = tokenize_pairs(policy.tokenizer, few)
     warn_if_noise(policy, few, table.mean(axis=1), settings)
     return table

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,13 @@ LOGPS = [f"{side}_logp" for side in SIDES]
 TOKENS = [f"{side}_tokens" for side in SIDES]
 SMALL = 5e8  # parameters of a model that is copied to float32 to see what its precision costs
 WATCHED = 32  # pairs that are looked at
+T = TypeVar("T")
 NOTHING = "This training taught nothing"  # how the warning begins
 
 
-def watched(token_pairs: list[TokenPair]) -> list[TokenPair]:
+def watched(pairs: list[T]) -> list[T]:
     """A few pairs from all over the list."""
-    return token_pairs[:: -(-len(token_pairs) // WATCHED)]
+    return pairs[:: -(-len(pairs) // WATCHED)]
 
 
 def warn_if_nothing(
